@@ -1,0 +1,1 @@
+"""ONNX model in, scores out: preprocessing, precision, engines and the streaming core."""

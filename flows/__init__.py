@@ -1,0 +1,1 @@
+"""What runs: flows that read like a table of contents, and their command lines."""
