@@ -1,0 +1,117 @@
+"""What lies beside a model, or inside its ONNX file, that tells its preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from engines.preprocess.config_file import read_json
+from engines.preprocess.huggingface import huggingface_recipe, is_huggingface
+from engines.preprocess.recipe import Recipe, Size
+from engines.preprocess.spec import PreprocessSpec
+from engines.preprocess.timm import is_timm, timm_recipe
+
+__all__ = ["METADATA_KEY", "SIDECAR_NAMES", "metadata_recipe", "recipe_from", "sidecar_recipe"]
+
+METADATA_KEY = "nightshift.preprocess"
+"""Key in the ONNX file's metadata_props whose value is `PreprocessSpec.to_json`."""
+
+SIDECAR_NAMES = ("preprocessor_config.json", "processor_config.json", "config.json")
+"""In this order: the first that tells the preprocessing decides."""
+
+_WEIGHT_FOLDERS = ("onnx",)
+"""Folders that hold only weights, as transformers.js lays models out; configs are one level up."""
+
+
+def sidecar_recipe(model: Path) -> Recipe | None:
+    """The recipe of the first file beside a model that tells one.
+
+    Args:
+        model: The model's folder, or its .onnx file.
+
+    Raises:
+        ModelError: A file cannot be read or not be understood.
+    """
+    folder = model if model.is_dir() else model.parent
+    folders = [folder, folder.parent] if folder.name in _WEIGHT_FOLDERS else [folder]
+    for candidate in folders:
+        model_type = _model_type(candidate / "config.json")
+        for name in SIDECAR_NAMES:
+            path = candidate / name
+            if path.is_file():
+                recipe = recipe_from(read_json(path), name, model_type=model_type)
+                if recipe is not None:
+                    return recipe
+    return None
+
+
+def recipe_from(
+    document: Mapping[str, object], name: str, *, model_type: str | None = None
+) -> Recipe | None:
+    """The recipe in a parsed configuration file; None where it tells nothing of preprocessing.
+
+    Args:
+        document: The parsed file: Hugging Face's, timm's or `PreprocessSpec.to_json`.
+        name: The file's name, for sources and messages.
+        model_type: Of the Hugging Face config.json beside it.
+
+    Raises:
+        ModelError: The file is of a known kind and not understood.
+    """
+    nested = document.get("image_processor")
+    if isinstance(nested, Mapping):
+        return recipe_from(nested, f"{name} (image_processor)", model_type=model_type)
+    if "host" in document:
+        return _spec_recipe(PreprocessSpec.from_document(document), name)
+    if is_timm(document):
+        return timm_recipe(document, name)
+    if is_huggingface(document):
+        return huggingface_recipe(document, name, model_type=model_type)
+    return None
+
+
+def metadata_recipe(metadata_props: Mapping[str, str]) -> Recipe | None:
+    """The recipe that an ONNX file carries itself.
+
+    Raises:
+        ModelError: Its value is not understood.
+    """
+    text = metadata_props.get(METADATA_KEY)
+    if text is None:
+        return None
+    return _spec_recipe(PreprocessSpec.from_json(text), f"ONNX metadata {METADATA_KEY}")
+
+
+def _spec_recipe(spec: PreprocessSpec, origin: str) -> Recipe:
+    host = spec.host
+    native = (host.height, host.width)
+
+    def build(size: Size) -> PreprocessSpec:
+        rows = host.resize_height * size[0] // native[0]
+        columns = host.resize_width * size[1] // native[1]
+        if host.resize in ("shortest", "longest"):
+            rows = columns = host.resize_height * min(size) // min(native)
+        scaled = replace(
+            host, height=size[0], width=size[1], resize_height=rows, resize_width=columns
+        )
+        return replace(spec, host=scaled)
+
+    fields = (
+        *("resize", "crop", "interpolation", "mean", "std", "pixel_range"),
+        *("channel_order", "alpha"),
+    )
+    return Recipe(
+        build=build,
+        origin=origin,
+        sizes=(native,),
+        size_source=origin,
+        sources=dict.fromkeys(fields, origin),
+    )
+
+
+def _model_type(config: Path) -> str | None:
+    if not config.is_file():
+        return None
+    model_type = read_json(config).get("model_type")
+    return model_type if isinstance(model_type, str) else None

@@ -1,0 +1,97 @@
+"""timm's config.json: `pretrained_cfg`, or in old files the whole document.
+
+Source: timm 1.0.31, `timm.data.config.resolve_data_config` and `timm.models._pretrained`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast, get_args
+
+from engines.errors import ModelError
+from engines.preprocess.config_file import ConfigFields
+from engines.preprocess.overrides import fill_border
+from engines.preprocess.presets import IMAGENET_MEAN, IMAGENET_STD
+from engines.preprocess.recipe import CropMode, Recipe, Size, box_host, crop_pct_box
+from engines.preprocess.spec import Interpolation, PreprocessSpec
+
+__all__ = ["is_timm", "timm_recipe"]
+
+_DEFAULTS: dict[str, object] = {
+    "input_size": [3, 224, 224],
+    "interpolation": "bicubic",
+    "crop_pct": 0.875,
+    "crop_mode": "center",
+    "mean": list(IMAGENET_MEAN),
+    "std": list(IMAGENET_STD),
+}
+
+
+def is_timm(document: Mapping[str, object]) -> bool:
+    """Whether a config.json was written by timm, in its present or its old form."""
+    return isinstance(document.get("pretrained_cfg"), Mapping) or (
+        "architecture" in document and "input_size" in document
+    )
+
+
+def timm_recipe(document: Mapping[str, object], name: str) -> Recipe:
+    """The recipe in timm's config.json.
+
+    `test_input_size`, the resolution at which timm validates, is used with `test_crop_pct` where
+    the graph or the user asks for that size; `input_size` is preferred where the graph takes any.
+
+    Raises:
+        ModelError: A field has the wrong form, or the model does not take 3 channels.
+    """
+    nested = document.get("pretrained_cfg")
+    config = cast(Mapping[str, object], nested if isinstance(nested, Mapping) else document)
+    fields = ConfigFields(config, name=name, defaults=_DEFAULTS, default_name="timm")
+    trained, tested = _size(fields, "input_size"), _size(fields, "test_input_size")
+    assert trained is not None
+    crop_pct = fields.number("crop_pct", "resize")
+    test_crop_pct = fields.number("test_crop_pct") if "test_crop_pct" in fields else crop_pct
+    mode = cast(CropMode, _choice(fields, "crop_mode", "crop", get_args(CropMode)))
+    interpolation = cast(
+        Interpolation, _choice(fields, "interpolation", "interpolation", get_args(Interpolation))
+    )
+    mean, std = fields.triple("mean", "mean"), fields.divisors("std", "std")
+
+    def build(size: Size) -> PreprocessSpec:
+        box = crop_pct_box(size, test_crop_pct if size == tested else crop_pct)
+        host = box_host(size, box, mode, interpolation=interpolation)
+        return fill_border(PreprocessSpec(host=host, scale=1 / 255, mean=mean, std=std))
+
+    return Recipe(
+        build=build,
+        origin=name,
+        sizes=(trained,) if tested in (None, trained) else (trained, tested),
+        size_source=f"{name}: input_size",
+        sources={
+            **fields.sources,
+            "pixel_range": "timm: 0-1",
+            "channel_order": "timm: rgb",
+            "alpha": "timm: drop",
+        },
+    )
+
+
+def _size(fields: ConfigFields, key: str) -> Size | None:
+    value: Any = fields.value(key)
+    if value is None:
+        return None
+    if (
+        not isinstance(value, Sequence)
+        or len(value) != 3
+        or not all(type(side) is int and side > 0 for side in value)
+    ):
+        raise fields.error(key, "[channels, height, width]")
+    if value[0] != 3:
+        raise ModelError(f"{fields.error(key, '3 channels')}: images are RGB here")
+    return value[1], value[2]
+
+
+def _choice(fields: ConfigFields, key: str, field: str, choices: tuple[str, ...]) -> str:
+    value = fields.value(key, field)
+    if value not in choices:
+        raise fields.error(key, f"one of {', '.join(choices)}")
+    return str(value)
