@@ -1,0 +1,89 @@
+"""Where a model's ONNX file and its configuration lie, in the layouts that exporters write.
+
+model.onnx                        torch.onnx.export, timm
+<model>/model.onnx                Optimum, Hugging Face
+<model>/<any one>.onnx
+<model>/onnx/model.onnx           transformers.js on Hugging Face's hub; configs one level up
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.errors import ModelError
+
+__all__ = ["Location", "locate"]
+
+WEIGHTS_FOLDER = "onnx"
+MAX_NAME_LENGTH = 80
+"""A path segment holds 255 bytes; the digest and `model=` need 21."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A model on disk.
+
+    Attributes:
+        file: The ONNX file.
+        folder: Holds config.json and files of labels, if there are any.
+        name: Of the folder that was given, or of the file without its suffix; letters, digits and
+            `._-` only, so that it can stand in a path.
+    """
+
+    file: Path
+    folder: Path
+    name: str
+
+
+def locate(path: Path) -> Location:
+    """Find a model.
+
+    Args:
+        path: An .onnx file, or a folder that holds one.
+
+    Raises:
+        ModelError: There is none, or several; the message lists what is there.
+    """
+    try:
+        if path.is_dir():
+            given = path.name if path.name not in ("", "..") else path.resolve().name
+            return Location(file=_in_folder(path), folder=path, name=_name(given))
+        if not path.exists():
+            raise ModelError(
+                f"no such model: {path}; expected an .onnx file or a folder that holds one"
+            )
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    folder = path.parent
+    if folder.name == WEIGHTS_FOLDER and not (folder / "config.json").is_file():
+        folder = folder.parent
+    return Location(file=path, folder=folder, name=_name(path.stem))
+
+
+def _in_folder(folder: Path) -> Path:
+    found = sorted(folder.glob("*.onnx")) or sorted((folder / WEIGHTS_FOLDER).glob("*.onnx"))
+    for file in found:
+        if file.name == "model.onnx" or len(found) == 1:
+            return file
+    if found:
+        raise ModelError(
+            f"{folder} holds several ONNX files and none is called model.onnx: {_list(found)};"
+            " give the one you want"
+        )
+    raise ModelError(
+        f"{folder} holds {_list(sorted(folder.iterdir()))}; expected model.onnx, one other .onnx"
+        f" file, or {WEIGHTS_FOLDER}/model.onnx"
+    )
+
+
+def _list(files: Sequence[Path]) -> str:
+    names = [file.name for file in files[:12]] + (["..."] if len(files) > 12 else [])
+    return ", ".join(names) or "nothing"
+
+
+def _name(text: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:MAX_NAME_LENGTH].lstrip(".")
+    return name or "model"

@@ -1,0 +1,240 @@
+"""From a path to a classifier's model: found, checked, explained, wrapped, identified."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+import onnx
+from onnx import ModelProto
+
+from engines.errors import ModelError
+from engines.external_data import ModelFiles, read_model
+from engines.graph import GraphInfo, inspect
+from engines.labels import Labels, find_labels
+from engines.locate import locate
+from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
+from engines.preprocess.config_file import read_json
+from engines.probe import check_batching, count_classes
+from engines.wrap import Activation, columns, wrap
+
+__all__ = ["Model", "ModelRequest", "load_model"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """Which model, and what the user says of it.
+
+    Attributes:
+        path: An .onnx file, or a folder that holds one and its configuration.
+        preprocess: 'auto', the name of a preset, or the path of a configuration file.
+        overrides: Flags that win over what a file or preset says of preprocessing.
+        labels: A file that names the classes; None looks beside the model.
+        activation: What turns the model's output into scores; 'auto' finds out.
+        output_name: The output to take; None finds it.
+        top_k: Labels wanted for an image.
+        save_logits: Give the model's own output as well.
+    """
+
+    path: Path
+    preprocess: str = "auto"
+    overrides: PreprocessOverrides = field(default_factory=PreprocessOverrides)
+    labels: Path | None = None
+    activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
+    output_name: str | None = None
+    top_k: int = 5
+    save_logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.top_k < 1:
+            raise ValueError(f"top_k is {self.top_k}; expected 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A classifier that any backend can run, in this process or, pickled, in another one.
+
+    Attributes:
+        name: Of the folder or file, fit for a path segment.
+        model_id: `<name>@<12 hexadecimal digits>`: what the scores depend on, see `load_model`.
+        digest: SHA-256 of the ONNX file and its data; see `ModelFiles`.
+        files: Name of each file of the model to its SHA-256.
+        labels: Name of each class; position is label_id.
+        labels_digest: SHA-256 of the names.
+        spec: Preprocessing; `spec.host` is the part that the graph does not do.
+        activation: What the graph applies to the model's output.
+        output_name: The model's output that holds the scores.
+        top_k: Labels wanted for an image.
+        save_logits: Whether the graph gives logits.
+        sources: Field of the preprocessing, 'labels', 'activation' and 'output' to where its value
+            came from, in words.
+        graph: The wrapped ONNX model, serialised, all weights inside; see `engines.wrap`.
+    """
+
+    name: str
+    model_id: str
+    digest: str
+    files: Mapping[str, str]
+    labels: tuple[str, ...]
+    labels_digest: str
+    spec: PreprocessSpec
+    activation: Activation
+    output_name: str
+    top_k: int
+    save_logits: bool
+    sources: Mapping[str, str]
+    graph: bytes = field(repr=False)
+
+    @property
+    def classes(self) -> int:
+        """Scores of an image."""
+        return len(self.labels)
+
+    @property
+    def k(self) -> int:
+        """Columns of `scores` and `label_ids`: top_k, but at least two where there are two."""
+        return columns(self.top_k, self.classes)
+
+    @property
+    def input_height(self) -> int:
+        """Rows of `images`."""
+        return self.spec.host.height
+
+    @property
+    def input_width(self) -> int:
+        """Columns of `images`."""
+        return self.spec.host.width
+
+
+def load_model(request: ModelRequest) -> Model:
+    """Read a model and everything that says how to use it.
+
+    `model_id` is the same wherever and whenever the ONNX file and its data, the preprocessing
+    (input size included), the names of the classes, the output and the activation are. It does not
+    depend on top_k, logits, backend or precision.
+
+    Raises:
+        ModelError: There is no such model; it is damaged, unsafe or not an image classifier; or
+            its preprocessing or labels are missing, ambiguous or contradict it.
+    """
+    where = locate(request.path)
+    files = read_model(where.file)
+    info = inspect(files.proto, output_name=request.output_name)
+    resolved = resolve(
+        request.path,
+        preprocess=request.preprocess,
+        overrides=request.overrides,
+        graph_size=(info.height, info.width),
+        metadata_props={entry.key: entry.value for entry in files.proto.metadata_props},
+    )
+    spec = resolved.spec
+    classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
+    config_file = where.folder / "config.json"
+    config = read_json(config_file) if config_file.is_file() else {}
+    labels = find_labels(where.folder, config, classes=classes, file=request.labels)
+    activation, activation_source = _activation(request.activation, info, config, classes)
+    sources = {
+        **(resolved.sources if info.dtype != "uint8" else _not_applied(resolved.sources)),
+        "activation": activation_source,
+        "labels": labels.source,
+        "output": "--output-name" if request.output_name else "the graph",
+    }
+    identity = _identity(files, spec, labels, activation, info)
+    return Model(
+        name=where.name,
+        model_id=f"{where.name}@{identity[:12]}",
+        digest=files.digest,
+        files=files.files,
+        labels=labels.names,
+        labels_digest=labels.digest,
+        spec=spec,
+        activation=activation,
+        output_name=info.output_name,
+        top_k=request.top_k,
+        save_logits=request.save_logits,
+        sources=sources,
+        graph=_wrap(files.proto, info, spec, classes, activation, request),
+    )
+
+
+def _not_applied(sources: Mapping[str, str]) -> dict[str, str]:
+    """A model that takes uint8 normalises by itself, whatever its configuration says."""
+    normalisation = ("mean", "std", "pixel_range")
+    return {**sources, **dict.fromkeys(normalisation, "not applied: the graph takes uint8")}
+
+
+def _activation(
+    requested: str, info: GraphInfo, config: Mapping[str, object], classes: int
+) -> tuple[Activation, str]:
+    """What the graph still has to do to the model's output, and how that is known."""
+    if requested in ("softmax", "sigmoid") and info.final in ("Softmax", "Sigmoid"):
+        raise ModelError(
+            f"--activation {requested}: the graph already ends in {info.final}, and applying"
+            " another would flatten its scores; expected auto or none"
+        )
+    if requested != "auto":
+        return cast(Activation, requested), "--activation"
+    if info.final in ("Softmax", "Sigmoid"):
+        return "none", f"the graph ends in {info.final}"
+    if info.final == "LogSoftmax":
+        return "softmax", "the graph ends in LogSoftmax, which softmax turns into probabilities"
+    problem = config.get("problem_type")
+    if problem == "multi_label_classification":
+        return "sigmoid", f"config.json: problem_type {problem}"
+    if problem == "regression":
+        raise ModelError(
+            "config.json says problem_type 'regression', and this is a classifier's program; give"
+            " --activation none to rank the model's plain outputs all the same"
+        )
+    if classes == 1:
+        return "sigmoid", "default for a model with one score"
+    return "softmax", "default"
+
+
+def _identity(
+    files: ModelFiles, spec: PreprocessSpec, labels: Labels, activation: Activation, info: GraphInfo
+) -> str:
+    ingredients = {
+        "onnx": files.digest,
+        "preprocess": spec.digest(),
+        "labels": labels.digest,
+        "activation": activation,
+        "output": info.output_name,
+    }
+    return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
+
+
+def _wrap(
+    proto: ModelProto,
+    info: GraphInfo,
+    spec: PreprocessSpec,
+    classes: int,
+    activation: Activation,
+    request: ModelRequest,
+) -> bytes:
+    """The wrapped graph, valid and safe to batch."""
+
+    def build(*, logits: bool) -> bytes:
+        wrapped = wrap(
+            proto,
+            info,
+            spec,
+            classes=classes,
+            activation=activation,
+            top_k=request.top_k,
+            logits=logits,
+        )
+        try:
+            onnx.checker.check_model(wrapped)
+        except onnx.checker.ValidationError as error:
+            raise ModelError(f"{request.path} is not a valid ONNX model: {error}") from error
+        graph: bytes = wrapped.SerializeToString()
+        return graph
+
+    if info.batch is not None:
+        check_batching(build(logits=True), info, spec.host.height, spec.host.width)
+    return build(logits=request.save_logits)

@@ -1,0 +1,189 @@
+"""The classifier for machines without a GPU, and the reference for those with one."""
+
+from __future__ import annotations
+
+import platform
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self, cast
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from engines.classifier import BackendInfo, Predictions
+from engines.classifier import Slot as AnySlot
+from engines.model import Model
+from engines.ort_session import Session, available_cores
+from engines.wrap import IMAGES, LABEL_IDS, LOGITS, SCORES
+
+__all__ = ["OnnxRuntimeClassifier", "processor_name"]
+
+
+class Slot:
+    """A batch buffer; only its classifier makes one."""
+
+    def __init__(self, shape: tuple[int, int, int, int]) -> None:
+        self._images = np.zeros(shape, np.uint8)
+
+    @property
+    def images(self) -> NDArray[np.uint8]:
+        """uint8 [batch_size, height, width, 3]."""
+        return self._images
+
+
+class OnnxRuntimeClassifier:
+    """Runs a model on the CPU; see `Classifier` for the protocol.
+
+    A batch is computed in the thread that collects it, which lets other threads go on filling
+    slots: `submit` only queues. Memory is the model, its activations for one batch, and
+    slots x batch_size x height x width x 3 bytes.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        batch_size: int,
+        slots: int = 3,
+        threads: int | None = None,
+        precision: str = "fp32",
+    ) -> None:
+        """Load the model and allocate the ring.
+
+        Args:
+            model: Its graph is run as it is.
+            batch_size: The largest batch.
+            slots: Batch buffers. Three: one computed, one full, one being filled.
+            threads: Threads that compute; None means one for each core of this process, because
+                decoders that share the cores wait for the batch rather than the other way round.
+            precision: What the graph computes in, for the record.
+
+        Raises:
+            ModelError: ONNX Runtime does not accept the graph.
+        """
+        if batch_size < 1 or slots < 1:
+            raise ValueError(f"{batch_size=}, {slots=}; expected 1 or more of each")
+        threads = available_cores() if threads is None else threads
+        self._session: Session | None = Session(model.graph, threads=threads)
+        self._outputs = [LABEL_IDS, SCORES, *([LOGITS] if model.save_logits else [])]
+        self._batch_size = batch_size
+        shape = (batch_size, model.input_height, model.input_width, 3)
+        self._ring = tuple(Slot(shape) for _ in range(slots))
+        self._free: deque[Slot] = deque(self._ring)
+        self._lent: list[Slot] = []
+        self._in_flight: deque[tuple[Slot, int]] = deque()
+        self._info = BackendInfo(
+            backend="onnxruntime",
+            precision=precision,
+            device=processor_name(),
+            versions={"onnxruntime": onnxruntime.__version__},
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of a slot."""
+        return self._batch_size
+
+    @property
+    def slot_count(self) -> int:
+        """Slots in the ring."""
+        return len(self._ring)
+
+    @property
+    def max_in_flight(self) -> int:
+        """One: the cores work on one batch at a time."""
+        return 1
+
+    @property
+    def info(self) -> BackendInfo:
+        """Backend, precision and versions."""
+        return self._info
+
+    def acquire(self) -> Slot:
+        """Lend a free slot.
+
+        Raises:
+            RuntimeError: Every slot is lent or in flight, or this is closed.
+        """
+        self._open_session()
+        if not self._free:
+            raise RuntimeError(f"all {self.slot_count} slots are lent or in flight: collect first")
+        slot = self._free.popleft()
+        self._lent.append(slot)
+        return slot
+
+    def submit(self, slot: AnySlot, count: int) -> None:
+        """Queue the slot's first `count` rows; they are read when they are collected.
+
+        Raises:
+            RuntimeError: The slot is not lent, or this is closed.
+            ValueError: The slot is not of this ring, or count is not 1 to batch_size.
+        """
+        self._open_session()
+        if not any(slot is own for own in self._ring):
+            raise ValueError("this slot belongs to another classifier")
+        if not 1 <= count <= self._batch_size:
+            raise ValueError(f"{count=}; expected 1 to {self._batch_size}")
+        lent = cast(Slot, slot)
+        if lent not in self._lent:
+            raise RuntimeError("this slot is not lent: acquire it first")
+        self._lent.remove(lent)
+        self._in_flight.append((lent, count))
+
+    def collect(self) -> Predictions:
+        """Compute the oldest submitted batch.
+
+        Raises:
+            RuntimeError: Nothing is in flight, or this is closed.
+            InferenceError: ONNX Runtime failed; the slot is free again all the same.
+        """
+        session = self._open_session()
+        if not self._in_flight:
+            raise RuntimeError("nothing is in flight: submit first")
+        slot, count = self._in_flight.popleft()
+        try:
+            label_ids, scores, *logits = session.run(self._outputs, {IMAGES: slot.images[:count]})
+        finally:
+            self._free.append(slot)
+        return Predictions(
+            label_ids=cast(NDArray[np.int32], label_ids),
+            scores=cast(NDArray[np.float32], scores),
+            logits=cast(NDArray[np.float32], logits[0]) if logits else None,
+        )
+
+    def close(self) -> None:
+        """Free the model and the slots; batches that nobody collected are dropped. Idempotent."""
+        self._session = None
+        self._ring = ()
+        self._free.clear()
+        self._lent.clear()
+        self._in_flight.clear()
+
+    def __enter__(self) -> Self:
+        self._open_session()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open_session(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("this classifier is closed")
+        return self._session
+
+
+def processor_name() -> str:
+    """The processor by name, as 'AMD EPYC 9354 32-Core Processor'."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,76 @@
+"""ONNX Runtime sessions on the CPU: how they are opened, and its errors as ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import onnxruntime
+from numpy.typing import NDArray
+
+from engines.errors import InferenceError, ModelError
+
+__all__ = ["Session", "available_cores"]
+
+Array = NDArray[Any]
+
+_NOTHING_LOGGED = 4
+"""Only what ends the process: errors arrive as exceptions, and warnings concern the exporter."""
+
+
+class Session:
+    """A graph that is ready to run on the CPU; same input, same threads, same result.
+
+    Inputs that are contiguous are read where they lie; outputs are new arrays.
+    """
+
+    def __init__(self, graph: bytes, *, threads: int, optimise: bool = True) -> None:
+        """Load a graph.
+
+        Args:
+            graph: A serialised model, complete in itself.
+            threads: Threads that share the work of one operator, the caller's among them.
+            optimise: Fuse and lay out operators for speed, which takes time once.
+
+        Raises:
+            ModelError: ONNX Runtime does not accept the graph.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        level = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            level.ORT_ENABLE_ALL if optimise else level.ORT_DISABLE_ALL
+        )
+        options.log_severity_level = _NOTHING_LOGGED
+        options.use_deterministic_compute = True
+        # A thread that waits for work by spinning takes its core from the decoders.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's fifteen exception classes share no base
+            raise ModelError(
+                f"ONNX Runtime {onnxruntime.__version__} does not accept the model: {error}"
+            ) from error
+
+    def run(self, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
+        """Compute the named outputs.
+
+        Raises:
+            InferenceError: ONNX Runtime failed; with its message.
+        """
+        try:
+            results: list[Array] = self._session.run(list(outputs), feeds)
+        except Exception as error:  # as above
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise InferenceError(f"ONNX Runtime failed on {shapes}: {error}") from error
+        return results
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0))
