@@ -50,7 +50,7 @@ class PinnedBuffer(CudaResource):
         if nbytes > self.nbytes:
             raise ValueError(f"{shape} of {np.dtype(dtype)} exceeds the block's {self.nbytes} B")
         block = (ctypes.c_uint8 * nbytes).from_address(self.handle)
-        return np.frombuffer(block, dtype=dtype).reshape(shape)
+        return np.ctypeslib.as_array(block).view(dtype).reshape(shape)
 
     def _release(self, handle: int) -> None:
         check("cudaFreeHost", handle)

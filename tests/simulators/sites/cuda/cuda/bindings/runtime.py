@@ -1,0 +1,3 @@
+"""The simulated CUDA runtime."""
+
+from tests.simulators.cuda_runtime import *  # noqa: F403
