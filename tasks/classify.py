@@ -1,0 +1,170 @@
+"""The long step: device processes are started, watched and replaced until all shards are done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shards.plan import ShardRef
+from tasks.device_process import DeviceProcess, StalledError
+from tasks.errors import WorkFailedError
+from tasks.job import Job, Outcome, Plan
+from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started, WorkOrder
+from tasks.progress import Progress, ProgressMeter
+
+__all__ = ["classify"]
+
+_log = logging.getLogger(__name__)
+
+CLEAN_END = "ended with exit code 0"
+BEFORE_FIRST = ""
+"""Stands for a shard's id where a process died before it had opened one."""
+
+ATTEMPTS_PER_SHARD = 2
+"""A shard that was open in this many processes that died is set aside and reported."""
+
+PATIENCE_START_S = 3600.0
+"""An engine may be built before the first message; its build has a shorter deadline of its own."""
+
+PATIENCE_BATCH_S = 300.0
+"""A batch of photographs takes seconds; a device that is silent for this long hangs."""
+
+
+def classify(
+    job: Job,
+    plan: Plan,
+    report: Callable[[Progress], None],
+) -> Outcome:
+    """Classify the shards that are still to do.
+
+    A process that dies or hangs is replaced, and the shards that it had open are done again, each
+    in a process of its own; a shard that fails twice is set aside while the others are finished.
+    Out of device memory, the batch is halved.
+
+    Args:
+        job: The request.
+        plan: Its shards.
+        report: Called with the progress at most a few times a second.
+
+    Returns:
+        What was published, and by which backend.
+
+    Raises:
+        WorkFailedError: Some shards could not be done; everything published stays.
+    """
+    started = time.monotonic()
+    work = _Work(job=job, meter=ProgressMeter(plan.images_todo, report))
+    groups = [list(plan.todo)] if plan.todo else []
+    while groups:
+        groups = _run_one(work, groups.pop(0)) + groups
+    if work.set_aside:
+        shards = "; ".join(f"{shard}: {reason}" for shard, reason in work.set_aside.items())
+        raise WorkFailedError(
+            f"{len(work.set_aside)} of {len(plan.todo)} shards failed {ATTEMPTS_PER_SHARD} times "
+            f"and were set aside ({shards}). The others are finished. Run again to retry."
+        )
+    return Outcome(ready=work.ready, seconds=time.monotonic() - started)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """What is known across processes."""
+
+    job: Job
+    meter: ProgressMeter
+    published: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Rows and errors of every published shard."""
+    ready: Ready | None = None
+    batch_limit: int | None = None
+    failures: Counter[str] = field(default_factory=Counter)
+    set_aside: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _End:
+    """How a process ended: its shards that were open, and why, if not because all was done."""
+
+    open: list[str] = field(default_factory=list)
+    reason: str | None = None
+    failed: Failed | None = None
+
+
+def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
+    """Let one process work on `shards`; returns the groups that are left of them."""
+    order = WorkOrder(
+        settings=work.job.settings,
+        run_id=work.job.run_id,
+        model_id=work.job.model.model_id,
+        shards=shards,
+        batch_limit=work.batch_limit,
+    )
+    with DeviceProcess(order) as process:
+        end = _listen(work, process)
+    left = [shard for shard in shards if shard.id not in work.published]
+    if end.reason is None and not left:
+        return []
+    rows, errors = (sum(counts) for counts in zip((0, 0), *work.published.values(), strict=True))
+    work.meter.rewind(done=rows, errors=errors)
+    return _after_failure(work, end, left)
+
+
+def _listen(work: _Work, process: DeviceProcess) -> _End:
+    """Follow the messages of a process to its end."""
+    end = _End()
+    done = errors = 0
+    patience = PATIENCE_START_S
+    while True:
+        try:
+            message = process.next_message(patience)
+        except StalledError as error:
+            end.reason = str(error)
+            return end
+        match message:
+            case None:
+                if end.failed is None and (death := process.cause_of_death()) != CLEAN_END:
+                    end.reason = death
+                return end
+            case Ready():
+                work.ready = message
+                patience = PATIENCE_BATCH_S
+            case Started(shard=shard):
+                end.open.append(shard)
+            case Advanced():
+                work.meter.add(message.done - done, message.errors - errors)
+                done, errors = message.done, message.errors
+            case Published(shard=shard):
+                end.open.remove(shard)
+                work.published[shard] = (message.rows, message.errors)
+            case Notice(level=level, text=text):
+                _log.log(level, "%s", text)
+            case Failed():
+                end.failed = message
+                end.reason = message.text
+
+
+def _after_failure(work: _Work, end: _End, left: list[ShardRef]) -> list[list[ShardRef]]:
+    """Decide what is done again, in which processes."""
+    failed = end.failed
+    if failed is not None and failed.out_of_memory and failed.batch_size > 1:
+        work.batch_limit = failed.batch_size // 2
+        _log.warning(
+            f"Out of device memory with batches of {failed.batch_size}: going on with "
+            f"{work.batch_limit} ({failed.text})"
+        )
+        return [left]
+    if failed is not None and not failed.restart:
+        raise WorkFailedError(failed.text, failed.exit_code)
+    reason = end.reason or "the process ended early"
+    blamed = [shard for shard in left if shard.id in end.open]
+    for name in [shard.id for shard in blamed] or [BEFORE_FIRST]:
+        work.failures[name] += 1
+    if work.failures[BEFORE_FIRST] >= ATTEMPTS_PER_SHARD:
+        raise WorkFailedError(f"the device process failed before its first image: {reason}")
+    _log.warning("The device process failed (%s): starting another.", reason)
+    again = [[shard] for shard in blamed if work.failures[shard.id] < ATTEMPTS_PER_SHARD]
+    work.set_aside |= {s.id: reason for s in blamed if work.failures[s.id] >= ATTEMPTS_PER_SHARD}
+    rest = [shard for shard in left if shard not in blamed]
+    return again + ([rest] if rest else [])

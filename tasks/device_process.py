@@ -1,0 +1,96 @@
+"""One child process for a device: decoding and inference happen there, and nowhere else.
+
+A crashing decoder, a sticky CUDA error or a hang costs that process and the shards it had open; the
+supervisor starts another. Messages are JSON lines, so that nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import select
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tasks.messages import Message, WorkOrder, read_message
+
+__all__ = ["DeviceProcess", "StalledError"]
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where this very code lives: the child must not pick up another `tasks` from its directory."""
+
+GRACE_S = 5.0
+"""A process that was asked to end and has not after this long is killed: commits are atomic."""
+
+
+class StalledError(Exception):
+    """The process has said nothing for too long."""
+
+
+class DeviceProcess:
+    """A worker process, owned: closing it ends it, and it dies with its parent."""
+
+    def __init__(self, order: WorkOrder) -> None:
+        start = f"import sys; sys.path[0] = {str(ROOT)!r}; from tasks.worker import main; main()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        self._unread = b""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(order.model_dump_json().encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It died at once: the first read says so.
+
+    def next_message(self, timeout_s: float) -> Message | None:
+        """Wait for the next message.
+
+        Returns:
+            The message, or None once the process has closed its end.
+
+        Raises:
+            StalledError: Nothing came within `timeout_s` seconds.
+        """
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            if not select.select([self._process.stdout], [], [], timeout_s)[0]:
+                raise StalledError(f"no progress for {timeout_s:g} s")
+            block = self._process.stdout.read1(1 << 16)  # type: ignore[attr-defined]
+            if not block:
+                return None
+            self._unread += block
+        line, self._unread = self._unread.split(b"\n", 1)
+        return read_message(line)
+
+    def cause_of_death(self) -> str:
+        """Wait for the end of the process and say how it ended."""
+        code = self._process.wait()
+        if code >= 0:
+            return f"ended with exit code {code}"
+        return f"was killed by signal {-code}"
+
+    def close(self) -> None:
+        """End the process if it still runs. Idempotent."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,30 @@
+"""What can go wrong with a run as a whole.
+
+TaskError              base; `exit_code` is what the command returns
+├── SettingsError      a combination of settings that cannot be honoured (2)
+└── WorkFailedError    the device process could not finish the shards (its own exit code)
+"""
+
+from __future__ import annotations
+
+__all__ = ["SettingsError", "TaskError", "WorkFailedError"]
+
+
+class TaskError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    exit_code = 1
+
+
+class SettingsError(TaskError):
+    """A combination of settings cannot be honoured on this machine or with this model."""
+
+    exit_code = 2
+
+
+class WorkFailedError(TaskError):
+    """The device process could not finish its shards; what it published stays."""
+
+    def __init__(self, text: str, exit_code: int = 1) -> None:
+        super().__init__(text)
+        self.exit_code = exit_code

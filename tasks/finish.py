@@ -1,0 +1,179 @@
+"""The last step: everything is counted, must add up, and is written down."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from shards.commit import write_run_record
+from shards.errors import OutputError
+from shards.footer import FooterInfo, read_footer
+from tasks.job import Job, Outcome, Plan
+from tasks.version import tool_version
+
+__all__ = ["Engine", "Summary", "finish"]
+
+EXIT_DONE = 0
+EXIT_TOO_MANY_ERRORS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The engine that served, where one is built.
+
+    Attributes:
+        key: In the engine store.
+        built: Whether this run built it.
+        seconds: What that took, or loading it.
+    """
+
+    key: str | None = None
+    built: bool | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A finished run in numbers; the one JSON object that `--json` prints.
+
+    Attributes:
+        run_id: Names the run.
+        status: 'done', or 'too_many_errors'.
+        exit_code: What the command returns: 0 or 3.
+        images: All inputs, those of earlier runs included: ok + errors.
+        ok: Images with a label.
+        errors: Images without.
+        errors_by_kind: Those by error_kind.
+        skipped: Rows that were there already.
+        rows_written: Rows that are new.
+        ignored: Files and links that are no images.
+        changed: Images that changed since their rows were computed.
+        seconds: From the start of the listing to the last published file.
+        images_per_second: rows_written over the seconds of classifying.
+        backend: What ran the model, in this run or in the one that wrote the rows.
+        precision: Likewise.
+        model_id: Of the model.
+        engine: Of the backend.
+        output: The output directory.
+    """
+
+    run_id: str
+    status: str
+    exit_code: int
+    images: int
+    ok: int
+    errors: int
+    errors_by_kind: dict[str, int] = field(default_factory=dict)
+    skipped: int
+    rows_written: int
+    ignored: int
+    changed: int
+    seconds: float
+    images_per_second: float
+    backend: str
+    precision: str
+    model_id: str
+    engine: Engine
+    output: str
+
+    def lines(self) -> list[str]:
+        """The summary for a person."""
+        if self.rows_written == 0:
+            first = f"Nothing to do: all {self.images:,} images have their rows already."
+        else:
+            first = (
+                f"Classified {self.rows_written:,} images in {self.seconds:.1f} s "
+                f"({self.images_per_second:,.0f} images/s) with {self.backend} {self.precision}."
+            )
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.errors_by_kind.items())
+        lines = [
+            first,
+            f"{self.images:,} images: {self.ok:,} ok, {self.errors:,} errors"
+            + (f" ({kinds})" if kinds else "")
+            + f"; {self.skipped:,} skipped as done before; {self.ignored:,} other files ignored.",
+            f"Table: {self.output}/predictions   Record: {self.output}/runs/{self.run_id}/run.json",
+        ]
+        if self.exit_code == EXIT_TOO_MANY_ERRORS:
+            share = 100 * self.errors / self.images
+            lines.append(f"More errors than --max-error-rate allows: {share:.1f} % of the images.")
+        return lines
+
+
+def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
+    """Count what is in the table, see that nothing is missing, and write the record of the run.
+
+    Raises:
+        OutputError: A file that was published is not there, or the record cannot be written.
+    """
+    published = [_footer(job, shard.id) for shard in plan.todo]
+    footers = [*plan.done, *published]
+    images = sum(footer.rows for footer in footers)
+    kinds: Counter[str] = Counter()
+    for footer in footers:
+        kinds.update(footer.errors_by_kind)
+    errors = kinds.total()
+    too_many = errors > job.settings.max_error_rate * images
+    written = sum(footer.rows for footer in published)
+    made_by = footers[-1].provenance
+    ready = outcome.ready
+    summary = Summary(
+        run_id=job.run_id,
+        status="too_many_errors" if too_many else "done",
+        exit_code=EXIT_TOO_MANY_ERRORS if too_many else EXIT_DONE,
+        images=images,
+        ok=images - errors,
+        errors=errors,
+        errors_by_kind=dict(kinds.most_common()),
+        skipped=images - written,
+        rows_written=written,
+        ignored=sum(plan.ignored.values()),
+        changed=plan.changed,
+        seconds=round(plan.seconds + outcome.seconds, 3),
+        images_per_second=round(written / outcome.seconds, 1) if written else 0.0,
+        backend=made_by.backend,
+        precision=made_by.precision,
+        model_id=job.model.model_id,
+        engine=Engine(
+            key=made_by.engine_key,
+            built=ready.engine_built if ready else None,
+            seconds=ready.engine_seconds if ready else None,
+        ),
+        output=job.settings.output,
+    )
+    write_run_record(job.tree, job.run_id, _record(job, plan, summary))
+    return summary
+
+
+def _footer(job: Job, shard_id: str) -> FooterInfo:
+    path = job.tree.shard_path(job.model.model_id, shard_id)
+    footer = read_footer(path)
+    if footer is None:
+        raise OutputError(
+            f"{path} was published by this run and is gone: something else removes files below "
+            f"{job.settings.output}. Run the same command again."
+        )
+    return footer
+
+
+def _record(job: Job, plan: Plan, summary: Summary) -> dict[str, Any]:
+    """The record of the run: run.json."""
+    return {
+        **asdict(summary),
+        "tool_version": tool_version(),
+        "started_at": job.started_at.isoformat(timespec="seconds"),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ignored_by_reason": plan.ignored,
+        "shards": [shard.id for shard in plan.todo],
+        "parameters": job.settings.model_dump(mode="json"),
+        "model": {
+            "digest": job.model.digest,
+            "labels_digest": job.model.labels_digest,
+            "classes": len(job.model.labels),
+            "activation": job.model.activation,
+            "preprocess": json.loads(job.model.spec.to_json()),
+            "sources": dict(job.model.sources),
+        },
+    }

@@ -1,0 +1,78 @@
+"""What the steps of one run hand to each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from engines.model import Model
+from shards.footer import FooterInfo
+from shards.output import OutputTree
+from shards.plan import ShardRef
+from tasks.messages import Ready
+from tasks.settings import Settings
+
+__all__ = ["Job", "Outcome", "Plan"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A checked request: whatever a user can get wrong has been refused by now.
+
+    Attributes:
+        settings: As given.
+        run_id: Names this run in rows and records.
+        started_at: UTC.
+        roots: Absolute directories to classify.
+        model: Loaded, wrapped, with its labels.
+        tree: The output, writable.
+    """
+
+    settings: Settings
+    run_id: str
+    started_at: datetime
+    roots: tuple[bytes, ...]
+    model: Model
+    tree: OutputTree
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Which shards hold this run's images, and which of them are still to do.
+
+    Attributes:
+        todo: Shards without a finished file for this model, in order.
+        done: Footers of the finished ones.
+        ignored: Files and links that are no images, by reason.
+        changed: Images whose size or time differs from when they were planned.
+        seconds: Time that listing and planning took.
+    """
+
+    todo: tuple[ShardRef, ...]
+    done: tuple[FooterInfo, ...]
+    ignored: dict[str, int]
+    changed: int
+    seconds: float
+
+    @property
+    def images_todo(self) -> int:
+        """Images in the shards that are still to do."""
+        return sum(shard.rows for shard in self.todo)
+
+    @property
+    def images_done(self) -> int:
+        """Images whose rows are there already."""
+        return sum(footer.rows for footer in self.done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was computed.
+
+    Attributes:
+        ready: What the classifier said of itself; None where there was nothing to do.
+        seconds: Time from the start of the first device process to the end of the last.
+    """
+
+    ready: Ready | None
+    seconds: float

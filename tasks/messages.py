@@ -1,0 +1,108 @@
+"""What a device process and its supervisor say to each other: JSON, one message a line."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from shards.plan import ShardRef
+from tasks.settings import Settings
+
+__all__ = [
+    "Advanced",
+    "Failed",
+    "Message",
+    "Notice",
+    "Published",
+    "Ready",
+    "Started",
+    "WorkOrder",
+    "read_message",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class WorkOrder(_Frozen):
+    """What the supervisor asks of a device process, in the first line of its standard input."""
+
+    settings: Settings
+    run_id: str
+    model_id: str
+    shards: list[ShardRef]
+    batch_limit: int | None = None
+    """Largest batch, where a larger one has run out of memory before."""
+
+
+class Ready(_Frozen):
+    """The classifier is open: inference begins."""
+
+    kind: Literal["ready"] = "ready"
+    backend: str
+    precision: str
+    device: str
+    engine_key: str | None
+    engine_built: bool | None
+    engine_seconds: float | None
+
+
+class Started(_Frozen):
+    """The first image of a shard was asked for; until it is published, a crash may be its fault."""
+
+    kind: Literal["started"] = "started"
+    shard: str
+
+
+class Advanced(_Frozen):
+    """So many images have been through the classifier since this process began."""
+
+    kind: Literal["advanced"] = "advanced"
+    done: int
+    errors: int
+
+
+class Published(_Frozen):
+    """The shard's file is in the table, put there by this process or by an overlapping run."""
+
+    kind: Literal["published"] = "published"
+    shard: str
+    rows: int
+    errors: int
+
+
+class Notice(_Frozen):
+    """A log record of the process."""
+
+    kind: Literal["notice"] = "notice"
+    level: int
+    text: str
+
+
+class Failed(_Frozen):
+    """The process ends because of an error."""
+
+    kind: Literal["failed"] = "failed"
+    error: str
+    text: str
+    exit_code: int
+    out_of_memory: bool
+    batch_size: int
+    restart: bool
+    """Whether a new process may succeed where this one cannot go on."""
+
+
+Message = Ready | Started | Advanced | Published | Notice | Failed
+
+_MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
+
+
+def read_message(line: bytes) -> Message:
+    """Parse one line.
+
+    Raises:
+        ValueError: It is no message.
+    """
+    return _MESSAGE.validate_json(line)

@@ -1,0 +1,84 @@
+"""The first step: refuse what a user can get wrong, before anything is listed or written."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from secrets import token_hex
+
+from engines.model import ModelRequest, load_model
+from engines.preprocess import PreprocessOverrides
+from shards.output import OutputTree
+from tasks.errors import SettingsError
+from tasks.job import Job
+from tasks.settings import Settings
+
+__all__ = ["prepare"]
+
+
+def prepare(settings: Settings, run_id: str | None = None) -> Job:
+    """Load the model, resolve its preprocessing and labels, and prove that the output is writable.
+
+    Args:
+        settings: What the user asked for.
+        run_id: The run that this process belongs to; None begins a new one.
+
+    Raises:
+        SettingsError: The combination cannot be honoured here.
+        ModelError: The model, its labels or its preprocessing cannot be used.
+        SourceError: An image directory does not exist.
+        OutputError: The output cannot be written.
+    """
+    _check_backend(settings)
+    model = load_model(model_request(settings))
+    now = datetime.now(UTC)
+    return Job(
+        settings=settings,
+        run_id=run_id or settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}",
+        started_at=now,
+        roots=tuple(os.fsencode(os.path.abspath(source)) for source in settings.sources),  # noqa: PTH100 - bytes, links kept
+        model=model,
+        tree=OutputTree.create(Path(settings.output)),
+    )
+
+
+def model_request(settings: Settings) -> ModelRequest:
+    """What the settings say of the model."""
+    auto_is_none = {
+        name: None if getattr(settings, name) == "auto" else getattr(settings, name)
+        for name in ("pixel_range", "channel_order", "alpha")
+    }
+    return ModelRequest(
+        path=Path(settings.model),
+        preprocess=settings.preprocess,
+        overrides=PreprocessOverrides(
+            input_size=settings.input_hw,
+            resize_size=settings.resize,
+            crop_pct=settings.crop_pct,
+            crop_mode=settings.crop_mode,
+            interpolation=settings.interpolation,
+            mean=settings.mean,
+            std=settings.std,
+            **auto_is_none,
+        ),
+        labels=None if settings.labels is None else Path(settings.labels),
+        activation=settings.activation,
+        output_name=settings.output_name,
+        top_k=settings.top_k,
+    )
+
+
+def _check_backend(settings: Settings) -> None:
+    """Refuse at once what would fail only after the listing."""
+    if settings.backend == "tensorrt" and find_spec("tensorrt") is None:
+        raise SettingsError(
+            "--backend tensorrt: the Python package tensorrt is not installed. Install "
+            "nightshift[gpu], use the container, or choose --backend onnxruntime."
+        )
+    if settings.backend == "onnxruntime" and settings.precision not in ("auto", "fp32"):
+        raise SettingsError(
+            f"--precision {settings.precision}: ONNX Runtime on the CPU computes in fp32. "
+            "Choose --precision fp32 or auto, or --backend tensorrt."
+        )

@@ -1,0 +1,199 @@
+"""Shards through one classifier: rows are gathered as batches come back, and committed by shard.
+
+Batches fill across the borders of shards, so nothing drains between them. A shard is encoded and
+published in a thread of its own while the next ones are decoded and inferred. One at a time: memory
+holds the rows of the shard that is published, and of those whose images are in the ring.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from shards.decode import Decoded, Limits
+
+from engines.classifier import Classifier, Predictions
+from engines.ort_session import available_cores
+from engines.streaming import Batch, stream
+from shards.commit import publish
+from shards.errors import ErrorKind, ImageError
+from shards.footer import SCHEMA_VERSION, Provenance
+from shards.plan import PlanLog, ShardInputs, ShardRef, work_key
+from shards.predictions import ShardResults, build_table, footer_of
+from tasks.decode_into import DecodeInto, Decoding
+from tasks.job import Job
+from tasks.messages import Advanced, Message, Published, Started
+from tasks.version import tool_version
+
+__all__ = ["ShardWork", "Sheet", "provenance"]
+
+
+class Sheet:
+    """The rows of one shard, filled from the top as batches come back."""
+
+    def __init__(self, inputs: ShardInputs, k: int) -> None:
+        rows = len(inputs)
+        self.inputs = inputs
+        self.filled = 0
+        self._label_ids = np.zeros((rows, k), np.int32)
+        self._scores = np.zeros((rows, k), np.float32)
+        self._widths = np.zeros(rows, np.int32)
+        self._heights = np.zeros(rows, np.int32)
+        self._errors: dict[int, tuple[ErrorKind, str]] = {}
+
+    @property
+    def missing(self) -> int:
+        """Rows that are not filled yet."""
+        return len(self.inputs) - self.filled
+
+    def fill(self, decodings: Sequence[Decoding], predictions: Predictions, start: int) -> int:
+        """Take as many rows as there is room for, from row `start` of a batch; returns how many."""
+        count = min(self.missing, len(decodings) - start)
+        mine = slice(self.filled, self.filled + count)
+        theirs = slice(start, start + count)
+        self._label_ids[mine] = predictions.label_ids[theirs]
+        self._scores[mine] = predictions.scores[theirs]
+        for row, decoding in enumerate(decodings[theirs], start=self.filled):
+            if isinstance(decoding, Decoded):
+                self._widths[row] = decoding.width
+                self._heights[row] = decoding.height
+            else:
+                self._errors[row] = (decoding.kind, str(decoding))
+        self.filled += count
+        return count
+
+    def results(self) -> ShardResults:
+        """Everything, once nothing is missing."""
+        return ShardResults(
+            label_ids=self._label_ids,
+            scores=self._scores,
+            widths=self._widths,
+            heights=self._heights,
+            errors=self._errors,
+        )
+
+
+class ShardWork:
+    """Works off shards with one classifier, and says so in messages."""
+
+    def __init__(self, job: Job, classifier: Classifier, send: Callable[[Message], None]) -> None:
+        self._job = job
+        self._classifier = classifier
+        self._send = send
+        self._log = PlanLog(job.tree, tool_version=tool_version())
+        self._provenance = provenance(job, classifier)
+        self._open: deque[Sheet] = deque()
+        self._commits: deque[Future[Published]] = deque()
+        self._decoders = ThreadPoolExecutor(job.settings.workers or available_cores(), "decode")
+        self._committer = ThreadPoolExecutor(1, "commit")
+        self._done = self._errors = 0
+
+    def run(self, shards: Sequence[ShardRef]) -> None:
+        """Classify and publish the shards, in order.
+
+        Raises:
+            OutputError: A file cannot be written, or a plan not be read.
+            EngineError: Inference failed.
+        """
+        fill = DecodeInto(
+            self._job.model.spec.host, Limits(max_pixels=self._job.settings.max_pixels)
+        )
+        try:
+            for batch in stream(self._paths(shards), fill, self._classifier, self._decoders):
+                self._take(batch)
+            self._settle(keep=0)
+        except Exception as error:
+            if self._open:
+                error.add_note(f"in shard {self._open[0].inputs.ref.id}")
+            raise
+
+    def _paths(self, shards: Sequence[ShardRef]) -> Iterator[bytes]:
+        """Every image of every shard; opens a shard's sheet when its first image is asked for."""
+        for shard in shards:
+            inputs = self._log.read(shard)
+            self._open.append(Sheet(inputs, self._job.model.k))
+            self._send(Started(shard=shard.id))
+            yield from inputs.paths
+
+    def _take(self, batch: Batch[bytes, Decoding]) -> None:
+        taken = 0
+        while taken < len(batch.items):
+            sheet = self._open[0]
+            taken += sheet.fill(batch.outcomes, batch.predictions, taken)
+            if sheet.missing == 0:
+                self._commits.append(self._committer.submit(self._publish, sheet))
+                self._open.popleft()
+                self._settle(keep=1)
+        self._done += len(batch.items)
+        self._errors += sum(isinstance(outcome, ImageError) for outcome in batch.outcomes)
+        self._send(Advanced(done=self._done, errors=self._errors))
+
+    def _settle(self, keep: int) -> None:
+        """Wait until at most `keep` commits are under way; raises what they raised."""
+        while len(self._commits) > keep:
+            self._send(self._commits[0].result())
+            self._commits.popleft()
+
+    def _publish(self, sheet: Sheet) -> Published:
+        shard = sheet.inputs.ref
+        model = self._job.model
+        table = build_table(
+            sheet.inputs,
+            sheet.results(),
+            labels=model.labels,
+            top_k=model.top_k,
+            run_id=self._job.run_id,
+            predicted_at=datetime.now(UTC),
+        )
+        key = work_key(shard, model_id=model.model_id, schema_version=SCHEMA_VERSION)
+        footer = footer_of(table, self._provenance, work_key=key)
+        publish(
+            table,
+            footer,
+            tree=self._job.tree,
+            model_id=model.model_id,
+            shard_id=shard.id,
+            replace=self._job.settings.overwrite,
+        )
+        return Published(shard=shard.id, rows=footer.rows, errors=footer.errors)
+
+    def close(self) -> None:
+        """Wait for the threads; what is not published is given up."""
+        self._decoders.shutdown(cancel_futures=True)
+        self._committer.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def provenance(job: Job, classifier: Classifier) -> Provenance:
+    """What every file of this run says of how it was made."""
+    info = classifier.info
+    return Provenance(
+        tool_version=tool_version(),
+        run_id=job.run_id,
+        model_id=job.model.model_id,
+        model_digest=job.model.digest,
+        preprocess={**json.loads(job.model.spec.to_json()), "sources": dict(job.model.sources)},
+        labels_digest=job.model.labels_digest,
+        backend=info.backend,
+        precision=info.precision,
+        device=info.device,
+        versions=info.versions,
+        engine_key=info.engine_key,
+        parameters=job.settings.model_dump(mode="json"),
+    )

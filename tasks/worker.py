@@ -1,0 +1,112 @@
+"""The device process: one classifier, its decoders, and the commits of the shards it is given.
+
+Started by tasks.device_process with a WorkOrder on standard input; says what it does in messages on
+standard output (see tasks.messages). Everything else that libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from shards.allocator import tune_allocator
+
+from engines.errors import CudaError, DeviceMemoryError, ModelError
+from engines.lifetime import die_with_parent
+from tasks.backends import open_classifier
+from tasks.messages import Failed, Message, Notice, Ready, WorkOrder
+from tasks.prepare import prepare
+from tasks.shard_work import ShardWork
+
+__all__ = ["main"]
+
+Send = Callable[[Message], None]
+
+
+def main() -> NoReturn:
+    """Do what the order on standard input says; exit 0 if every shard was published."""
+    die_with_parent()
+    # A person's Ctrl-C reaches the whole process group: the parent decides what happens to us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    send = _take_over_stdout()
+    _send_log(send)
+    order = WorkOrder.model_validate_json(sys.stdin.buffer.readline())
+    batch_size = [0]
+    try:
+        _work(order, send, batch_size)
+    except Exception as error:
+        send(_failed(error, batch_size[0]))
+        sys.exit(1)
+    sys.exit(0)
+
+
+def _work(order: WorkOrder, send: Send, batch_size: list[int]) -> None:
+    tune_allocator()
+    job = prepare(order.settings, run_id=order.run_id)
+    if job.model.model_id != order.model_id:
+        raise ModelError(
+            f"the model changed while the run was starting: it was {order.model_id} and is "
+            f"{job.model.model_id}. Run again."
+        )
+    with open_classifier(job, order.batch_limit) as classifier:
+        batch_size[0] = classifier.batch_size
+        send(
+            Ready(
+                backend=classifier.info.backend,
+                precision=classifier.info.precision,
+                device=classifier.info.device,
+                engine_key=classifier.info.engine_key,
+                engine_built=None,
+                engine_seconds=None,
+            )
+        )
+        with ShardWork(job, classifier, send) as work:
+            work.run(order.shards)
+
+
+def _take_over_stdout() -> Send:
+    """Keep standard output for messages; what libraries print goes to standard error."""
+    channel = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+
+    def send(message: Message) -> None:
+        channel.write(message.model_dump_json().encode() + b"\n")
+
+    return send
+
+
+class _Notices(logging.Handler):
+    """Sends what our packages log to the parent, which knows where a person reads it."""
+
+    def __init__(self, send: Send) -> None:
+        super().__init__()
+        self._send = send
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._send(Notice(level=record.levelno, text=record.getMessage()))
+
+
+def _send_log(send: Send) -> None:
+    for package in ("engines", "shards", "tasks"):
+        logger = logging.getLogger(package)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(_Notices(send))
+        logger.propagate = False
+
+
+def _failed(error: Exception, batch_size: int) -> Failed:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    known = hasattr(error, "exit_code")
+    return Failed(
+        error=type(error).__name__,
+        text=f"{error}{notes}" if known else f"{type(error).__name__}: {error}{notes}",
+        exit_code=getattr(error, "exit_code", 1),
+        out_of_memory=isinstance(error, DeviceMemoryError),
+        batch_size=batch_size,
+        restart=isinstance(error, CudaError),
+    )
