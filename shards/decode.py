@@ -1,0 +1,213 @@
+"""One image file into one row of a batch, or the reason why not.
+
+Whatever is wrong with a file becomes an ImageError with one of the documented kinds; nothing that a
+file holds raises anything else, hangs, prints, or takes memory beyond the limits. Everything here
+may be called from many threads at once: Pillow decodes and resizes without the GIL.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from dataclasses import dataclass
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from shards.colour import to_rgb
+from shards.errors import ErrorKind, ImageError
+from shards.formats import format_of, is_cut_off, open_image
+from shards.orientation import upright_method
+from shards.transform import Transform, apply
+
+__all__ = ["Decoded", "Limits", "decode", "decode_file", "read_file"]
+
+if int(PIL.__version__.split(".")[0]) < 13:
+    raise ImportError(
+        f"Pillow {PIL.__version__} is installed; 13.0.0 or newer is needed: older ones have a heap "
+        "overflow in the JPEG decoder (CVE-2026-112403). Run: pip install 'pillow>=13.0.0'"
+    )
+
+# Pillow's own limit warns where ours refuses, and is the same for the whole process.
+Image.MAX_IMAGE_PIXELS = None
+
+_OPEN_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+
+_ERRNO_KINDS = {
+    errno.ENOENT: ErrorKind.NOT_FOUND,
+    errno.ENOTDIR: ErrorKind.NOT_FOUND,
+    errno.EACCES: ErrorKind.PERMISSION_DENIED,
+    errno.EPERM: ErrorKind.PERMISSION_DENIED,
+    errno.EISDIR: ErrorKind.NOT_A_FILE,
+    errno.ELOOP: ErrorKind.NOT_A_FILE,
+    errno.ENXIO: ErrorKind.NOT_A_FILE,
+    errno.ENOMEM: ErrorKind.OUT_OF_MEMORY,
+}
+"""Everything else is READ_ERROR."""
+
+_UNSUPPORTED = ("nsupported", "cannot handle", "unknown pixel mode")
+"""What Pillow says of pixels that a format can hold and it cannot read."""
+
+_MESSAGE_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one image may cost.
+
+    Attributes:
+        max_pixels: Width times height. 2**26 takes the 61 megapixels of today's largest full-frame
+            cameras, and 256 MiB a decoding thread (Pillow keeps 4 bytes a pixel).
+        max_file_bytes: Size of the encoded file. 256 MiB is such an image without compression.
+    """
+
+    max_pixels: int = 1 << 26
+    max_file_bytes: int = 256 << 20
+
+    def __post_init__(self) -> None:
+        for name in ("max_pixels", "max_file_bytes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The size of the upright image.
+
+    Attributes:
+        width: Columns, after EXIF.
+        height: Rows, after EXIF.
+    """
+
+    width: int
+    height: int
+
+
+def decode_file(
+    path: bytes, out: NDArray[np.uint8], transform: Transform, limits: Limits
+) -> Decoded:
+    """Read, decode and transform one file.
+
+    Args:
+        path: The file's name as the system has it.
+        out: uint8 [transform.height, transform.width, 3], RGB, contiguous; the caller's, written
+            wholly on success and of any content after an error.
+        transform: Resize and crop.
+        limits: Beyond them the image is refused before memory is taken.
+
+    Raises:
+        ImageError: The file cannot be read, or is no image that can be classified.
+    """
+    return decode(read_file(path, limits), out, transform, limits)
+
+
+def read_file(path: bytes, limits: Limits) -> bytes:
+    """The content of a regular file; symbolic links are followed, nothing blocks.
+
+    Raises:
+        ImageError: It cannot be read, is no regular file, has no bytes or too many.
+    """
+    try:
+        descriptor = os.open(path, _OPEN_FLAGS)
+        try:
+            return _read(descriptor, limits)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        kind = _ERRNO_KINDS.get(error.errno or 0, ErrorKind.READ_ERROR)
+        raise ImageError(kind, _one_line(error.strerror or str(error))) from error
+    except ValueError as error:  # A name with a zero byte, which no file has.
+        raise ImageError(ErrorKind.NOT_FOUND, _one_line(str(error))) from error
+    except MemoryError as error:
+        raise ImageError(ErrorKind.OUT_OF_MEMORY, "no memory to read the file") from error
+
+
+def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Limits) -> Decoded:
+    """Decode and transform one encoded image.
+
+    Args:
+        data: The whole file.
+        out: As for `decode_file`.
+        transform: Resize and crop.
+        limits: Beyond them the image is refused before memory is taken.
+
+    Raises:
+        ImageError: Kinds EMPTY, NOT_AN_IMAGE, TRUNCATED (it fails, and its end is missing), CORRUPT
+            (it fails otherwise), TOO_LARGE, UNSUPPORTED_PIXELS, OUT_OF_MEMORY.
+    """
+    name = format_of(data)
+    try:
+        image = open_image(name, data)
+        _check_pixels(image, limits)
+        image.load()
+        rgb = to_rgb(image, transform.alpha)
+        method = upright_method(image)
+        if method is not None:
+            rgb = rgb.transpose(method)
+        apply(rgb, transform, out)
+        return Decoded(rgb.width, rgb.height)
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises eight kinds of exception for damaged files.
+        text = _one_line(f"{name}: {error}" if str(error) else f"{name}: {type(error).__name__}")
+        raise ImageError(_kind(error, name, data), text) from error
+
+
+def _read(descriptor: int, limits: Limits) -> bytes:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(ErrorKind.NOT_A_FILE, f"is {_file_type(status.st_mode)}, not a file")
+    if status.st_size > limits.max_file_bytes:
+        raise ImageError(
+            ErrorKind.TOO_LARGE,
+            f"the file has {status.st_size} bytes; the limit is {limits.max_file_bytes}",
+        )
+    if status.st_size == 0:
+        raise ImageError(ErrorKind.EMPTY, "the file has 0 bytes")
+    data = os.read(descriptor, status.st_size)
+    while len(data) < status.st_size:  # Network file systems return less than was asked for.
+        more = os.read(descriptor, status.st_size - len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def _file_type(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "a directory",
+        stat.S_IFIFO: "a named pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "something else")
+
+
+def _check_pixels(image: Image.Image, limits: Limits) -> None:
+    pixels = image.width * image.height
+    if pixels > limits.max_pixels:
+        raise ImageError(
+            ErrorKind.TOO_LARGE,
+            f"{image.format}: {image.width}x{image.height} is {pixels} pixels; the limit is "
+            f"{limits.max_pixels}",
+        )
+
+
+def _kind(error: Exception, name: str, data: bytes) -> ErrorKind:
+    if isinstance(error, MemoryError):
+        return ErrorKind.OUT_OF_MEMORY
+    text = str(error)
+    if any(words in text for words in _UNSUPPORTED):
+        return ErrorKind.UNSUPPORTED_PIXELS
+    if "truncated" in text.lower() or is_cut_off(name, data):
+        return ErrorKind.TRUNCATED
+    return ErrorKind.CORRUPT
+
+
+def _one_line(text: str) -> str:
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(printable.split())[:_MESSAGE_CHARACTERS]
