@@ -168,14 +168,13 @@ def _parse(path: Path, content: bytes) -> ModelProto:
 
 def _tensors(message: Message) -> Iterator[TensorProto]:
     """Every tensor of a message, wherever it stands: subgraphs, functions, attributes, sparse."""
-    for _, value in message.ListFields():
-        for item in (value,) if isinstance(value, Message) else value:
-            if isinstance(item, TensorProto):
-                yield item
-            elif isinstance(item, Message):
-                yield from _tensors(item)
-            else:
-                break  # a list of scalars
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in (value,) if isinstance(value, Message) else value:
+                if isinstance(item, TensorProto):
+                    yield item
+                else:
+                    yield from _tensors(item)
 
 
 def _reference(path: Path, tensor: TensorProto) -> _Reference:
@@ -211,9 +210,9 @@ def _read_data(path: Path, location: str, tensor_name: str) -> bytes:
         raise ModelError(
             f"{path}: its weights (tensor {tensor_name!r} first) lie in {location!r}, and there is"
             f" no such file in {path.parent}. torch.onnx.export writes the weights beside the"
-            f" model: copy {location} too"
+            f" model: copy {location!r} too"
         )
-    resolved = found.resolve()
+    resolved = Path(os.path.realpath(found))  # Path.resolve raises RuntimeError on a loop
     inside = resolved.is_relative_to(path.parent.resolve())
     if not inside and resolved.parent != target_folder:
         raise ModelError(

@@ -68,7 +68,7 @@ class OnnxRuntimeClassifier:
         threads = available_cores() if threads is None else threads
         self._session: Session | None = Session(model.graph, threads=threads)
         self._outputs = [LABEL_IDS, SCORES, *([LOGITS] if model.save_logits else [])]
-        self._batch_size = batch_size
+        self._batch_size, self._slot_count = batch_size, slots
         shape = (batch_size, model.input_height, model.input_width, 3)
         self._ring = tuple(Slot(shape) for _ in range(slots))
         self._free: deque[Slot] = deque(self._ring)
@@ -89,7 +89,7 @@ class OnnxRuntimeClassifier:
     @property
     def slot_count(self) -> int:
         """Slots in the ring."""
-        return len(self._ring)
+        return self._slot_count
 
     @property
     def max_in_flight(self) -> int:

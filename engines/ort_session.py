@@ -54,7 +54,7 @@ class Session:
             )
         except Exception as error:  # ONNX Runtime's fifteen exception classes share no base
             raise ModelError(
-                f"ONNX Runtime {onnxruntime.__version__} does not accept the model: {error}"
+                f"ONNX Runtime {onnxruntime.__version__} does not accept the model: {_line(error)}"
             ) from error
 
     def run(self, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
@@ -67,10 +67,15 @@ class Session:
             results: list[Array] = self._session.run(list(outputs), feeds)
         except Exception as error:  # as above
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
-            raise InferenceError(f"ONNX Runtime failed on {shapes}: {error}") from error
+            raise InferenceError(f"ONNX Runtime failed on {shapes}: {_line(error)}") from error
         return results
 
 
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+def _line(error: Exception) -> str:
+    """ONNX Runtime's message, which may have several lines, on one."""
+    return " ".join(str(error).split())

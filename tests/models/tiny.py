@@ -25,7 +25,7 @@ IR_VERSIONS = {11: 6, 13: 7, 17: 8, 21: 10, 23: 11}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiny:
-    """How a tiny classifier is exported; the weights depend on seed, size and classes alone."""
+    """How a tiny classifier is exported; the weights depend on seed, classes and dtype alone."""
 
     size: tuple[int, int] = (4, 6)
     classes: int = 7
@@ -46,6 +46,7 @@ class Tiny:
         """float32 [3, classes] and [classes]; with a bias of one's own, all weights are zero."""
         rng = np.random.default_rng(self.seed)
         weight = rng.standard_normal((3, self.classes)).astype(np.float32)
+        weight /= 255 if self.dtype == "uint8" else 1
         if self.bias is not None:
             return np.zeros_like(weight), np.array(self.bias, np.float32)
         return weight, rng.standard_normal(self.classes).astype(np.float32)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+
+from engines.errors import ModelError
+from engines.locate import locate
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        (["model.onnx", "config.json"], "model.onnx"),
+        (["resnet.onnx", "resnet.onnx.data"], "resnet.onnx"),
+        (["model.onnx", "model_fp16.onnx"], "model.onnx"),
+        (["config.json", "onnx/model.onnx", "onnx/model_int8.onnx"], "onnx/model.onnx"),
+        (["config.json", "onnx/only.onnx"], "onnx/only.onnx"),
+        (["mine.onnx", "onnx/model.onnx"], "mine.onnx"),
+    ],
+)
+def test_the_model_of_a_folder(tmp_path, names, found):
+    folder = touch(tmp_path / "vit", *names)
+    where = locate(folder)
+    assert where.file == folder / found
+    assert where.folder == folder
+    assert where.name == "vit"
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.onnx", "b.onnx", "config.json"], "several ONNX files.*: a.onnx, b.onnx; give"),
+        (["onnx/a.onnx", "onnx/b.onnx"], "several ONNX files.*: a.onnx, b.onnx; give"),
+        (["model.safetensors", "config.json"], "holds config.json, model.safetensors; expected"),
+        ([f"{i:02}.txt" for i in range(20)], r"10.txt, 11.txt, \.\.\.; expected"),
+    ],
+)
+def test_folders_without_one_model_are_refused_with_what_they_hold(tmp_path, names, message):
+    with pytest.raises(ModelError, match=message):
+        locate(touch(tmp_path, *names))
+
+
+def test_an_empty_folder_and_no_folder(tmp_path):
+    with pytest.raises(ModelError, match=r"holds nothing; expected model\.onnx"):
+        locate(tmp_path)
+    with pytest.raises(ModelError, match=r"no such model: .*nowhere; expected an \.onnx file or"):
+        locate(tmp_path / "nowhere")
+
+
+def test_a_file_keeps_its_own_name_and_has_its_configuration_beside_it(tmp_path):
+    touch(tmp_path, "r18.v2.onnx")
+    where = locate(tmp_path / "r18.v2.onnx")
+    assert (where.file, where.folder) == (tmp_path / "r18.v2.onnx", tmp_path)
+    assert where.name == "r18.v2"
+
+
+def test_a_file_in_the_hubs_folder_of_weights_has_its_configuration_one_level_up(tmp_path):
+    touch(tmp_path, "config.json", "onnx/model_fp16.onnx")
+    assert locate(tmp_path / "onnx" / "model_fp16.onnx").folder == tmp_path
+    touch(tmp_path, "onnx/config.json")
+    assert locate(tmp_path / "onnx" / "model_fp16.onnx").folder == tmp_path / "onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("vit base=16@x/", "vit_base_16_x"),
+        ("naïve-模型", "na_ve-_"),
+        ("..hidden", "hidden"),
+        ("模型", "_"),
+        ("x" * 200, "x" * 80),
+    ],
+)
+def test_names_are_fit_for_a_path_segment(tmp_path, name, safe):
+    assert locate(touch(tmp_path / name, "model.onnx")).name == safe
+
+
+def test_relative_names_for_folders_are_resolved(tmp_path, monkeypatch):
+    touch(tmp_path / "vit", "model.onnx")
+    (tmp_path / "vit" / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "vit")
+    path = type(tmp_path)
+    assert locate(path(".")).name == "vit"
+    monkeypatch.chdir(tmp_path / "vit" / "sub")
+    assert locate(path("..")).name == "vit"
