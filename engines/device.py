@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from engines.cuda import MEMORY_ALLOCATION, check
 from engines.errors import BackendUnavailableError, CudaError, DeviceMemoryError
 
-__all__ = ["DeviceInfo", "device_count", "device_info", "require_memory", "select_device"]
+__all__ = [
+    "DeviceInfo",
+    "MemoryBudget",
+    "device_count",
+    "device_info",
+    "require_memory",
+    "select_device",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,17 +93,17 @@ def require_memory(nbytes: int, purpose: str, *, limit_bytes: int | None = None)
 
     Args:
         nbytes: What is going to be allocated.
-        purpose: For the message: what it is for.
-        limit_bytes: Share of the GPU that may be used; None for whatever is free.
+        purpose: What it is for, for the message.
+        limit_bytes: Device memory that may still be used; None for whatever is free.
 
     Raises:
         DeviceMemoryError: Less is free, or allowed, than needed; the message names both figures.
     """
     free_bytes, total_bytes = check("cudaMemGetInfo")
     if limit_bytes is not None and nbytes > limit_bytes:
-        bound = f"only {_gibibytes(limit_bytes)} are allowed by the memory limit"
+        bound = f"the memory limit leaves {_gibibytes(limit_bytes)}"
     elif nbytes > free_bytes:
-        bound = f"only {_gibibytes(free_bytes)} of {_gibibytes(total_bytes)} are free"
+        bound = f"{_gibibytes(free_bytes)} of {_gibibytes(total_bytes)} are free"
     else:
         return
     raise DeviceMemoryError(
@@ -108,10 +115,31 @@ def require_memory(nbytes: int, purpose: str, *, limit_bytes: int | None = None)
     )
 
 
+class MemoryBudget:
+    """What one classifier may use of its GPU; asked before every allocation of some size.
+
+    Args:
+        limit_bytes: Device memory in all; None for whatever is free.
+    """
+
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        self._left_bytes = limit_bytes
+
+    def reserve(self, nbytes: int, purpose: str) -> None:
+        """Take from the budget; nothing is allocated here. Arguments as for `require_memory`.
+
+        Raises:
+            DeviceMemoryError: Less is free, or left, than needed.
+        """
+        require_memory(nbytes, purpose, limit_bytes=self._left_bytes)
+        if self._left_bytes is not None:
+            self._left_bytes -= nbytes
+
+
 def _version(number: int) -> str:
     """12090 is 12.9 (cuda_runtime_api.h: 1000 * major + 10 * minor)."""
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _gibibytes(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.2f} GiB"
+    return f"{nbytes / 2**30:,.3f} GiB"

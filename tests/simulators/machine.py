@@ -150,8 +150,10 @@ class Machine:
         self.calls = 0
         self.call_names: list[str] = []
         self.sticky = 0
+        self.tensorrt_calls = 0
         self._failing_call: tuple[int, int] | None = None
         self._failing_operation: tuple[int, int] | None = None
+        self._refused_call = 0
 
     # Faults
 
@@ -162,6 +164,18 @@ class Machine:
     def fail_operation(self, number: int, code: int = 719) -> None:
         """Let the queued operation of this number (from 1) fail when it runs, not when queued."""
         self._failing_operation = (number, code)
+
+    def refuse_call(self, number: int) -> None:
+        """Let the TensorRT call of this number (from 1) answer None or False.
+
+        Counted are those calls of runtime, engine and context that can.
+        """
+        self._refused_call = number
+
+    def enter_tensorrt(self) -> bool:
+        """Count a call of TensorRT; whether it must be refused."""
+        self.tensorrt_calls += 1
+        return self.tensorrt_calls == self._refused_call
 
     def enter(self, name: str) -> int:
         """Count a call; the status it must return, 0 to carry it out."""

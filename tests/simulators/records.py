@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["VERSIONS", "cuda_record", "pybind_enum", "tensorrt_record"]
+__all__ = ["VERSIONS", "WatchedEnumType", "cuda_record", "pybind_enum", "tensorrt_record"]
 
 API = Path(__file__).parent / "api"
 VERSIONS = ("8.6.1", "10.16.1", "11.4.0")
@@ -31,7 +32,19 @@ def tensorrt_record(version: str) -> dict[str, Any]:
     return json.loads((API / f"tensorrt-{version}.json").read_text())
 
 
-class PybindEnum(enum.Enum):
+class WatchedEnumType(enum.EnumMeta):
+    """Tells `watch` which members are asked for."""
+
+    watch: Callable[[str, str], None] | None = None
+
+    def __getattribute__(cls, name: str) -> Any:
+        watch = WatchedEnumType.watch
+        if watch is not None and not name.startswith("_"):
+            watch(type.__getattribute__(cls, "__name__"), name)
+        return super().__getattribute__(name)
+
+
+class PybindEnum(enum.Enum, metaclass=WatchedEnumType):
     """An enumeration as pybind11 makes them: converts to int, but is none."""
 
     def __int__(self) -> int:

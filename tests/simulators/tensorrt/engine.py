@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
-from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -32,7 +32,7 @@ ACTIVATION_BYTES_PER_INPUT_BYTE = 4
 """Of a simulated context: as if it held the input once in float32."""
 
 
-@lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)
 def _session(network: bytes) -> onnxruntime.InferenceSession:
     """One session for each graph: a thousand simulated engines of one graph need no more."""
     options = onnxruntime.SessionOptions()
@@ -41,11 +41,23 @@ def _session(network: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
-@lru_cache(maxsize=8)
+@functools.lru_cache(maxsize=8)
 def _tensors(network: bytes) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
     graph = onnx.load_model_from_string(network).graph
     weights = {weight.name for weight in graph.initializer}
     return [value for value in graph.input if value.name not in weights], list(graph.output)
+
+
+def _refusable(method: Callable) -> Callable:
+    """Let a method that answers None or False do so where the machine is told to."""
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any) -> Any:
+        if machine.enter_tensorrt():
+            return self._refuse(f"{method.__name__}: injected refusal")
+        return method(self, *arguments)
+
+    return call
 
 
 class Runtime(SimObject):
@@ -61,6 +73,7 @@ class Runtime(SimObject):
         self._logger = logger
         log(logger, "VERBOSE", "[MemUsageChange] Init CUDA")
 
+    @_refusable
     def deserialize_cuda_engine(self, serialized_engine):
         try:
             plan = read_plan(bytes(serialized_engine))
@@ -170,18 +183,21 @@ class ICudaEngine(_DeviceShare):
         inspector._engine = self
         return inspector
 
+    @_refusable
     def create_execution_context(self, *strategy):
         size = self._activation_bytes()
         block = machine.memory.allocate("context", size, backed=False)
         if block is None:
-            log(self._logger, "ERROR", f"Error Code 2: OutOfMemory (requested {size} bytes)")
-            return None
+            return self._refuse(f"Error Code 2: OutOfMemory (requested {size} bytes)")
         context = self._trt.IExecutionContext._of(self, block)
         self._contexts += 1
         return context
 
     def get_device_memory_size_for_profile_v2(self, profile_index):
         return self._activation_bytes()
+
+    def _refuse(self, text: str) -> None:
+        log(self._logger, "ERROR", f"ICudaEngine: {text}")
 
     def _profile(self, name: str, index: int) -> tuple:
         if self._plan.profiles and name in self._plan.profiles[index]:
@@ -217,6 +233,7 @@ class IExecutionContext(_DeviceShare):
         context._generation = 0
         return context
 
+    @_refusable
     def set_optimization_profile_async(self, profile_index, stream_handle):
         if profile_index >= self._engine.num_optimization_profiles:
             return self._refuse(f"profile {profile_index} does not exist")
@@ -228,6 +245,7 @@ class IExecutionContext(_DeviceShare):
         work = Work("set_optimization_profile_async", spans, lambda: lambda: None)
         return self._queue(stream_handle, work)
 
+    @_refusable
     def set_input_shape(self, name, shape):
         shape = tuple(int(size) for size in shape)
         if name not in self._engine._inputs:
@@ -256,6 +274,7 @@ class IExecutionContext(_DeviceShare):
     def infer_shapes(self):
         return [name for name in self._engine._inputs if name not in self._all_shapes()]
 
+    @_refusable
     def set_tensor_address(self, name, memory):
         if name not in self._engine._values:
             return self._refuse(f"{name} is no I/O tensor")
@@ -267,6 +286,7 @@ class IExecutionContext(_DeviceShare):
     def get_tensor_address(self, name):
         return self._addresses.get(name, 0)
 
+    @_refusable
     def execute_async_v3(self, stream_handle):
         shapes = self._all_shapes()
         missing = sorted(self._engine._inputs - set(shapes))
