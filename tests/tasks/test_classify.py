@@ -1,0 +1,199 @@
+"""The supervisor against processes that follow a script."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+
+import pytest
+
+import tasks.classify
+from shards.plan import ShardRef
+from tasks.classify import classify
+from tasks.device_process import StalledError
+from tasks.errors import WorkFailedError
+from tasks.job import Plan
+from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started
+from tasks.settings import Settings
+
+READY = Ready(
+    backend="onnxruntime",
+    precision="fp32",
+    device="a cpu",
+    engine_key=None,
+    engine_built=None,
+    engine_seconds=None,
+)
+SETTINGS = Settings(images="images", model="model", output="out")
+
+
+def shard(number: int) -> ShardRef:
+    return ShardRef(1, number, 10, "digest")
+
+
+def crash(reason: str = "was killed by signal 9"):
+    return ("death", reason)
+
+
+def does(number: int, errors: int = 0):
+    ref = shard(number)
+    return [Started(shard=ref.id), Published(shard=ref.id, rows=ref.rows, errors=errors)]
+
+
+class Scripts:
+    """Stands for DeviceProcess: the n-th process follows the n-th script."""
+
+    def __init__(self, *scripts):
+        self.scripts = list(scripts)
+        self.orders = []
+
+    def __call__(self, order):
+        self.orders.append(order)
+        return _Process(self.scripts.pop(0))
+
+    @property
+    def ordered(self):
+        return [[ref.ordinal for ref in order.shards] for order in self.orders]
+
+
+class _Process:
+    def __init__(self, script):
+        self.script = [READY, *script]
+        self.death = "ended with exit code 0"
+
+    def next_message(self, timeout_s):
+        step = self.script.pop(0) if self.script else None
+        if isinstance(step, Exception):
+            raise step
+        if isinstance(step, tuple):
+            self.death = step[1]
+            return None
+        return step
+
+    def cause_of_death(self):
+        return self.death
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        return None
+
+
+def run(monkeypatch, scripts, count=3, report=lambda progress: None):
+    monkeypatch.setattr(tasks.classify, "DeviceProcess", scripts)
+    job = SimpleNamespace(
+        settings=SETTINGS, run_id="run", model=SimpleNamespace(model_id="m@0123456789ab")
+    )
+    todo = tuple(shard(number) for number in range(count))
+    return classify(job, Plan(todo=todo, done=(), ignored={}, changed=0, seconds=0.0), report)
+
+
+def test_one_process_does_all_shards(monkeypatch):
+    scripts = Scripts([*does(0), *does(1), *does(2)])
+    assert run(monkeypatch, scripts).ready == READY
+    assert scripts.ordered == [[0, 1, 2]]
+
+
+def test_no_process_is_started_for_nothing(monkeypatch):
+    outcome = run(monkeypatch, Scripts(), count=0)
+    assert outcome.ready is None
+
+
+@pytest.mark.parametrize("end", [crash(), StalledError("no progress for 300 s")])
+def test_open_shards_of_a_dead_process_are_done_again_one_by_one(monkeypatch, end, caplog):
+    open_shards = [Started(shard=shard(1).id), Started(shard=shard(2).id)]
+    scripts = Scripts([*does(0), *open_shards, end], does(1), does(2), does(3))
+    with caplog.at_level(logging.WARNING):
+        run(monkeypatch, scripts, count=4)
+    assert scripts.ordered == [[0, 1, 2, 3], [1], [2], [3]]
+    assert "starting another" in caplog.text
+
+
+def test_a_shard_that_fails_twice_is_set_aside_and_the_others_are_finished(monkeypatch):
+    opened = Started(shard=shard(1).id)
+    scripts = Scripts([*does(0), opened, crash()], [opened, crash()], does(2))
+    with pytest.raises(WorkFailedError, match=r"1 of 3 shards failed 2 times.*p000001-00001") as e:
+        run(monkeypatch, scripts)
+    assert scripts.ordered == [[0, 1, 2], [1], [2]]
+    assert e.value.exit_code == 1
+
+
+def test_a_process_that_dies_before_its_first_image_is_tried_once_more(monkeypatch):
+    run(monkeypatch, Scripts([crash()], [*does(0)]), count=1)
+    with pytest.raises(WorkFailedError, match="before its first image: was killed by signal 11"):
+        run(monkeypatch, Scripts([crash()], [crash("was killed by signal 11")]), count=1)
+
+
+def failed(**changes):
+    values = {
+        "error": "InferenceError",
+        "text": "the model is broken",
+        "exit_code": 1,
+        "out_of_memory": False,
+        "batch_size": 64,
+        "restart": False,
+    }
+    return Failed(**(values | changes))
+
+
+def test_an_error_that_a_new_process_would_meet_again_ends_the_run(monkeypatch):
+    scripts = Scripts([Started(shard=shard(0).id), failed(text="no such model", exit_code=2)])
+    with pytest.raises(WorkFailedError, match="no such model") as caught:
+        run(monkeypatch, scripts)
+    assert caught.value.exit_code == 2
+
+
+def test_an_error_that_only_poisons_the_process_is_tried_in_a_new_one(monkeypatch):
+    scripts = Scripts([Started(shard=shard(0).id), failed(restart=True)], does(0), does(1))
+    run(monkeypatch, scripts, count=2)
+    assert scripts.ordered == [[0, 1], [0], [1]]
+
+
+def test_out_of_memory_halves_the_batch_until_it_fits(monkeypatch, caplog):
+    full = failed(out_of_memory=True, restart=True)
+    scripts = Scripts(
+        [*does(0), Started(shard=shard(1).id), full],
+        [Started(shard=shard(1).id), full.model_copy(update={"batch_size": 32})],
+        does(1),
+    )
+    with caplog.at_level(logging.WARNING):
+        run(monkeypatch, scripts, count=2)
+    assert [order.batch_limit for order in scripts.orders] == [None, 32, 16]
+    assert scripts.ordered == [[0, 1], [1], [1]]
+    assert "batches of 64: going on with 32" in caplog.text
+
+
+def test_out_of_memory_with_one_image_is_a_failure(monkeypatch):
+    one = failed(out_of_memory=True, restart=True, batch_size=1)
+    opened = Started(shard=shard(0).id)
+    with pytest.raises(WorkFailedError, match="set aside"):
+        run(monkeypatch, Scripts([opened, one], [opened, one]), count=1)
+
+
+def test_progress_never_counts_an_image_twice(monkeypatch):
+    seen = []
+    scripts = Scripts(
+        [
+            Started(shard=shard(0).id),
+            Advanced(done=10, errors=1),
+            Published(shard=shard(0).id, rows=10, errors=1),
+            Started(shard=shard(1).id),
+            Advanced(done=17, errors=2),
+            crash(),
+        ],
+        [
+            Started(shard=shard(1).id),
+            Advanced(done=10, errors=3),
+            Published(shard=shard(1).id, rows=10, errors=3),
+        ],
+    )
+    run(monkeypatch, scripts, count=2, report=seen.append)
+    assert (seen[-1].done, seen[-1].total, seen[-1].errors) == (20, 20, 4)
+
+
+def test_what_the_process_logs_is_logged(monkeypatch, caplog):
+    scripts = Scripts([Notice(level=logging.WARNING, text="100% odd"), *does(0)])
+    with caplog.at_level(logging.INFO):
+        run(monkeypatch, scripts, count=1)
+    assert ("tasks.classify", logging.WARNING, "100% odd") in caplog.record_tuples
