@@ -1,0 +1,1 @@
+"""What Nightshift is measured with: models, images, and the measurements themselves."""
