@@ -24,6 +24,8 @@ UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIN
 POLL_S = 0.1
 """Between two tries: flock itself cannot wait with a deadline."""
 
+ON_WAIT_S = 5.0
+
 
 class FileLock:
     """A held lock; `close` lets go. Held by the open file, so also against this process's threads.
@@ -67,21 +69,22 @@ class FileLock:
             path: The lock file; created where there is none.
             shared: Others may hold it as shared, too.
             timeout_s: Seconds to wait for it.
-            on_wait: Called once if it has to be waited for.
+            on_wait: Called at once and every 5 s while it has to be waited for.
 
         Returns:
             The lock, or None where it was not free in time.
         """
-        deadline = time.monotonic() + timeout_s
-        waited = False
+        now = time.monotonic()
+        deadline, next_call = now + timeout_s, now
         while True:
             try:
                 return cls(path, shared=shared)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return None
-            if not waited:
-                waited = True
+                now = time.monotonic()
+            if now >= deadline:
+                return None
+            if now >= next_call:
+                next_call = now + ON_WAIT_S
                 on_wait()
             time.sleep(POLL_S)
 
