@@ -13,7 +13,7 @@ import onnx
 from onnx import ModelProto
 
 from engines.errors import ModelError
-from engines.external_data import ModelFiles, read_model
+from engines.external_data import read_model
 from engines.graph import GraphInfo, inspect
 from engines.labels import Labels, find_labels
 from engines.locate import locate
@@ -143,10 +143,18 @@ def load_model(request: ModelRequest) -> Model:
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
     }
-    identity = _identity(files, spec, labels, activation, info)
+    wrap(
+        files.proto,
+        info,
+        spec,
+        classes=classes,
+        activation=activation,
+        top_k=request.top_k,
+        logits=request.save_logits,
+    )
     return Model(
         name=where.name,
-        model_id=f"{where.name}@{identity[:12]}",
+        model_id=f"{where.name}@{_identity(files.digest, spec, labels, activation, info)[:12]}",
         digest=files.digest,
         files=files.files,
         labels=labels.names,
@@ -157,7 +165,7 @@ def load_model(request: ModelRequest) -> Model:
         top_k=request.top_k,
         save_logits=request.save_logits,
         sources=sources,
-        graph=_wrap(files.proto, info, spec, classes, activation, request),
+        graph=_checked(files.proto, info, spec, request.path),
     )
 
 
@@ -196,10 +204,10 @@ def _activation(
 
 
 def _identity(
-    files: ModelFiles, spec: PreprocessSpec, labels: Labels, activation: Activation, info: GraphInfo
+    digest: str, spec: PreprocessSpec, labels: Labels, activation: Activation, info: GraphInfo
 ) -> str:
     ingredients = {
-        "onnx": files.digest,
+        "onnx": digest,
         "preprocess": spec.digest(),
         "labels": labels.digest,
         "activation": activation,
@@ -208,33 +216,13 @@ def _identity(
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def _wrap(
-    proto: ModelProto,
-    info: GraphInfo,
-    spec: PreprocessSpec,
-    classes: int,
-    activation: Activation,
-    request: ModelRequest,
-) -> bytes:
-    """The wrapped graph, valid and safe to batch."""
-
-    def build(*, logits: bool) -> bytes:
-        wrapped = wrap(
-            proto,
-            info,
-            spec,
-            classes=classes,
-            activation=activation,
-            top_k=request.top_k,
-            logits=logits,
-        )
-        try:
-            onnx.checker.check_model(wrapped)
-        except onnx.checker.ValidationError as error:
-            raise ModelError(f"{request.path} is not a valid ONNX model: {error}") from error
-        graph: bytes = wrapped.SerializeToString()
-        return graph
-
+def _checked(wrapped: ModelProto, info: GraphInfo, spec: PreprocessSpec, path: Path) -> bytes:
+    """The wrapped graph, serialised; valid, and safe to batch."""
     if info.batch is not None:
-        check_batching(build(logits=True), info, spec.host.height, spec.host.width)
-    return build(logits=request.save_logits)
+        check_batching(wrapped, info, spec.host.height, spec.host.width)
+    graph: bytes = wrapped.SerializeToString()
+    try:
+        onnx.checker.check_model(graph)
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path} is not a valid ONNX model: {error}") from error
+    return graph

@@ -77,14 +77,16 @@ def wrap(
     activation: Activation,
     top_k: int,
     logits: bool = False,
-) -> ModelProto:
-    """Put normalisation before a model, and probabilities and top-k behind it.
+) -> None:
+    """Put normalisation before a model, and probabilities and top-k behind it, in place.
+
+    In place because weights may fill gigabytes, of which a copy helps nobody.
 
     Equal scores come in ascending order of their labels' indices, as ONNX defines TopK. The batch
     is symbolic, whatever the model says of its own: see `engines.probe` for whether that holds.
 
     Args:
-        model: As `inspect` saw it; not changed.
+        model: As `inspect` saw it; becomes the wrapped graph.
         info: What `inspect` said of it.
         spec: Its host part gives the height and width of `images`. A uint8 model normalises by
             itself, so that of its device part only the order of channels is used.
@@ -93,10 +95,8 @@ def wrap(
         top_k: Labels wanted for an image; see `columns`.
         logits: Give the model's own output as well.
     """
-    wrapped = ModelProto()
-    wrapped.CopyFrom(model)
-    wrapped.ir_version = max(wrapped.ir_version, MIN_IR_VERSION)
-    graph = wrapped.graph
+    model.ir_version = max(model.ir_version, MIN_IR_VERSION)
+    graph = model.graph
     names = _vacate_names(graph)
     _name_nodes(graph)
     model_input = names.get(info.input_name, info.input_name)
@@ -109,7 +109,6 @@ def wrap(
     graph.node.extend(after.nodes)
     graph.initializer.extend(before.constants + after.constants)
     _declare(graph, spec, classes, columns(top_k, classes), logits=logits)
-    return wrapped
 
 
 def _normalise(info: GraphInfo, spec: PreprocessSpec, *, keep_float: bool) -> _Chain:

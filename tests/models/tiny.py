@@ -190,7 +190,7 @@ def loaded(
     proto = tiny.proto()
     spec = spec or spec_for(tiny.size)
     info = inspect(proto)
-    graph = wrap(
+    wrap(
         proto,
         info,
         spec,
@@ -212,5 +212,5 @@ def loaded(
         top_k=top_k,
         save_logits=save_logits,
         sources={},
-        graph=graph.SerializeToString(),
+        graph=proto.SerializeToString(),
     )
