@@ -27,7 +27,7 @@ class Labels:
 
     Attributes:
         names: Position is label_id. Two classes may share a name, as ImageNet's cranes do.
-        source: Where they came from, in words.
+        source: Where they came from, as 'config.json: id2label' or '--labels names.txt'.
     """
 
     names: tuple[str, ...]
@@ -57,15 +57,15 @@ def find_labels(
     Raises:
         ModelError: A file cannot be read or understood, or names another number of classes.
     """
-    labels = _read_file(file) if file is not None else _beside(folder, config)
+    labels = _beside(folder, config) if file is None else _read_file(file, f"--labels {file}")
     if labels is None:
         names = tuple(f"LABEL_{index}" for index in range(classes))
         return Labels(names=names, source="default: nothing names the classes")
     if len(labels.names) != classes:
         raise ModelError(
-            f"{labels.source} names {len(labels.names)} classes, the model gives {classes} scores"
-            " for an image; expected one name for each. Correct that file or give another one with"
-            " --labels"
+            f"{labels.source} names {len(labels.names)} classes, the model in {folder} gives"
+            f" {classes} scores for an image; expected one name for each. Correct that file or give"
+            " another one with --labels"
         )
     return labels
 
@@ -75,71 +75,70 @@ def _beside(folder: Path, config: Mapping[str, object]) -> Labels | None:
     for document in (config, nested if isinstance(nested, dict) else {}):
         for key in CONFIG_KEYS:
             if document.get(key):
-                source = f"{folder / 'config.json'}: {key}"
-                return Labels(names=_names(document[key], source), source=source)
+                names = _names(document[key], f"{folder / 'config.json'}: {key}")
+                return Labels(names=names, source=f"config.json: {key}")
     for name in LABEL_FILES:
         if (folder / name).is_file():
-            return _read_file(folder / name)
+            return _read_file(folder / name, name)
     return None
 
 
-def _read_file(file: Path) -> Labels:
-    source = str(file)
+def _read_file(file: Path, source: str) -> Labels:
     try:
         with open(file, "rb") as stream:
             content = stream.read(MAX_LABEL_FILE_BYTES + 1)
         if len(content) > MAX_LABEL_FILE_BYTES:
-            raise ModelError(f"{source} is larger than 64 MiB; expected a list of labels")
+            raise ModelError(f"{file} is larger than 64 MiB; expected a list of labels")
         text = content.decode("utf-8-sig")
     except OSError as error:
-        raise ModelError(f"cannot read the labels in {source}: {error.strerror}") from error
+        raise ModelError(f"cannot read the labels in {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"the labels in {source} are not UTF-8: {error}") from error
+        raise ModelError(f"the labels in {file} are not UTF-8: {error}") from error
     if file.suffix.lower() != ".json":
-        return Labels(names=_lines(text, source), source=source)
+        return Labels(names=_lines(text, file), source=source)
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"cannot read the labels in {source} as JSON: {error}") from error
+        raise ModelError(f"cannot read the labels in {file} as JSON: {error}") from error
     if isinstance(document, dict):
         document = next((document[key] for key in CONFIG_KEYS if document.get(key)), document)
-    return Labels(names=_names(document, source), source=source)
+    return Labels(names=_names(document, str(file)), source=source)
 
 
-def _lines(text: str, source: str) -> tuple[str, ...]:
+def _lines(text: str, file: Path) -> tuple[str, ...]:
     """One label on a line; blank lines at the end are no labels."""
     lines = [line.strip() for line in text.rstrip().split("\n")]
     if "" in lines:
         raise ModelError(
-            f"{source}: line {lines.index('') + 1} is empty; expected one label on each line"
+            f"{file}: line {lines.index('') + 1} is empty; expected one label on each line"
         )
     return tuple(lines)
 
 
-def _names(value: object, source: str) -> tuple[str, ...]:
+def _names(value: object, where: str) -> tuple[str, ...]:
     """Names from a JSON list, from index to name, or from name to index."""
     if isinstance(value, dict):
         if value and all(type(index) is int for index in value.values()):
             value = {str(index): name for name, index in value.items()}
-        value = _in_order(value, source)
+        value = _in_order(value, where)
     if not (isinstance(value, list) and value and all(isinstance(name, str) for name in value)):
         raise ModelError(
-            f"{source} is not a list of labels; expected a list of strings, or an object from 0, 1,"
+            f"{where} is not a list of labels; expected a list of strings, or an object from 0, 1,"
             " 2, ... to strings"
         )
     return tuple(value)
 
 
-def _in_order(by_index: dict[str, object], source: str) -> list[object]:
+def _in_order(by_index: dict[str, object], where: str) -> list[object]:
     """Values in numerical order of their keys, which must be 0, 1, 2, ... without a gap."""
     try:
         indices = {int(key): key for key in by_index}
     except ValueError as error:
-        raise ModelError(f"{source}: {error}; expected the keys 0, 1, 2, ...") from error
+        raise ModelError(f"{where}: {error}; expected the keys 0, 1, 2, ...") from error
     missing = next((index for index in range(len(by_index)) if index not in indices), None)
     if missing is not None:
         raise ModelError(
-            f"{source} has {len(by_index)} labels but none for class {missing}; expected one for"
+            f"{where} has {len(by_index)} labels but none for class {missing}; expected one for"
             f" each class from 0 to {len(by_index) - 1}"
         )
     return [by_index[indices[index]] for index in range(len(by_index))]

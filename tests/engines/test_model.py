@@ -82,7 +82,7 @@ def test_every_decision_says_where_it_came_from(tmp_path):
     sources = load(folder, overrides=PreprocessOverrides(mean=(0.5, 0.5, 0.5))).sources
     assert sources["mean"] == "--mean"
     assert sources["std"] == "preprocessor_config.json: image_std"
-    assert sources["labels"] == f"{folder / 'config.json'}: id2label"
+    assert sources["labels"] == "config.json: id2label"
     assert sources["activation"] == "default"
     assert sources["output"] == "the graph"
     assert load(folder, output_name="logits").sources["output"] == "--output-name"
@@ -306,7 +306,7 @@ def test_missing_preprocessing_is_refused_and_a_preset_accepted(tmp_path):
 
 def test_labels_of_the_wrong_length_are_refused(tmp_path):
     folder = write(tmp_path / "tiny", Tiny(classes=9))
-    with pytest.raises(ModelError, match="names 7 classes, the model gives 9 scores"):
+    with pytest.raises(ModelError, match=r"names 7 classes, the model in .*tiny gives 9 scores"):
         load(folder)
 
 
