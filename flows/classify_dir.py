@@ -1,0 +1,46 @@
+"""Classify directories of images: a Prefect flow, and `python -m flows.classify_dir`."""
+
+from __future__ import annotations
+
+if __name__ == "__main__":
+    # Read the command line first: importing Prefect takes longer than showing --help.
+    from flows.command import main
+
+    raise SystemExit(main())
+
+from dataclasses import asdict
+from typing import Any
+
+from prefect import State, flow
+from prefect.states import Failed
+
+from flows.api_log import api_logging
+from flows.console import progress_lines
+from flows.session import Session, current_session
+from flows.signature import takes_settings
+from flows.steps import classify, finish, plan, prepare
+from flows.usage import checked
+from tasks.finish import Summary
+
+__all__ = ["classify_dir"]
+
+
+@flow(name="classify_dir", persist_result=False)
+@takes_settings
+def classify_dir(images: str | list[str], **options: object) -> dict[str, Any] | State[Any]:
+    """Classify directories of images with one model: one row for each image, in Parquet."""
+    settings = checked({"images": images, **options})
+    session = current_session() or Session(show=progress_lines())
+    with api_logging():
+        job = prepare(settings, session)
+        work = plan(job)
+        outcome = classify(job, work, session)
+        summary = finish(job, work, outcome, session)
+    return verdict(summary)
+
+
+def verdict(summary: Summary) -> dict[str, Any] | State[Any]:
+    """What the run is to Prefect: its summary, or a failed state where its exit code is not 0."""
+    if summary.exit_code == 0:
+        return asdict(summary)
+    return Failed(message="; ".join(summary.lines()))

@@ -1,0 +1,58 @@
+"""What a run shares with whoever started it, beside its parameters."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.finish import Summary
+    from tasks.job import Job
+    from tasks.progress import Progress
+
+__all__ = ["Session", "current_session", "joined"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Session:
+    """One run, seen from outside; a flow's parameters are JSON and its state may never be recorded.
+
+    Attributes:
+        show: Shows progress to whoever watches; must return at once.
+        job: Prepared before the flow, so that a user's mistake shows before a server is started.
+        progress: The last that was reported.
+        summary: Set when the run is complete, whether Prefect hears of it or not.
+        stranded: Prefect's API went away, and threads of Prefect still wait for it.
+    """
+
+    show: Callable[[Progress], None] = lambda _progress: None
+    job: Job | None = None
+    progress: Progress | None = None
+    summary: Summary | None = None
+    stranded: bool = False
+
+    def report(self, progress: Progress) -> None:
+        """Keep and show a moment of the run."""
+        self.progress = progress
+        self.show(progress)
+
+
+_session: ContextVar[Session | None] = ContextVar("session", default=None)
+
+
+def current_session() -> Session | None:
+    """The session that the caller of this flow joined, or None where a worker runs it."""
+    return _session.get()
+
+
+@contextlib.contextmanager
+def joined(session: Session) -> Iterator[None]:
+    """Let flows that are called within find `session`."""
+    token = _session.set(session)
+    try:
+        yield
+    finally:
+        _session.reset(token)
