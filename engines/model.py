@@ -38,6 +38,8 @@ class ModelRequest:
         output_name: The output to take; None finds it.
         top_k: Labels wanted for an image.
         save_logits: Give the model's own output as well.
+        any_size: Leave the size of `images` open, for one engine that serves several resolutions;
+            the preprocessing still picks one.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class ModelRequest:
     output_name: str | None = None
     top_k: int = 5
     save_logits: bool = False
+    any_size: bool = False
 
     def __post_init__(self) -> None:
         if self.top_k < 1:
@@ -132,6 +135,11 @@ def load_model(request: ModelRequest) -> Model:
         metadata_props={entry.key: entry.value for entry in files.proto.metadata_props},
     )
     spec = resolved.spec
+    if request.any_size and (info.height, info.width) != (None, None):
+        raise ModelError(
+            f"--image-size: the graph of {request.path} takes images of {info.height}x{info.width}"
+            " only; export it with dynamic height and width, or leave --image-size out"
+        )
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
@@ -151,6 +159,7 @@ def load_model(request: ModelRequest) -> Model:
         activation=activation,
         top_k=request.top_k,
         logits=request.save_logits,
+        any_size=request.any_size,
     )
     return Model(
         name=where.name,

@@ -14,7 +14,7 @@ a network's input that feeds a Cast (NvInfer.h, kUINT8).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,7 @@ def wrap(
     activation: Activation,
     top_k: int,
     logits: bool = False,
+    any_size: bool = False,
 ) -> None:
     """Put normalisation before a model, and probabilities and top-k behind it, in place.
 
@@ -94,6 +95,7 @@ def wrap(
         activation: What turns the model's output into scores.
         top_k: Labels wanted for an image; see `columns`.
         logits: Give the model's own output as well.
+        any_size: Leave height and width of `images` open, for one engine that serves several.
     """
     model.ir_version = max(model.ir_version, MIN_IR_VERSION)
     graph = model.graph
@@ -108,7 +110,8 @@ def wrap(
         graph.node.insert(index, node)
     graph.node.extend(after.nodes)
     graph.initializer.extend(before.constants + after.constants)
-    _declare(graph, spec, classes, columns(top_k, classes), logits=logits)
+    size = ("height", "width") if any_size else (spec.host.height, spec.host.width)
+    _declare(graph, size, classes, columns(top_k, classes), logits=logits)
 
 
 def _normalise(info: GraphInfo, spec: PreprocessSpec, *, keep_float: bool) -> _Chain:
@@ -150,15 +153,14 @@ def _rank(chain: _Chain, flatten: bool, activation: Activation, k: int) -> None:
 
 
 def _declare(
-    graph: GraphProto, spec: PreprocessSpec, classes: int, k: int, *, logits: bool
+    graph: GraphProto, size: tuple[int | str, int | str], classes: int, k: int, *, logits: bool
 ) -> None:
     """State the new inputs and outputs, and drop what was said of shapes between them."""
-    height, width = spec.host.height, spec.host.width
     graph.ClearField("input")
     graph.ClearField("output")
     graph.ClearField("value_info")  # It may hold the old batch size.
-    values = [
-        (graph.input, IMAGES, TensorProto.UINT8, [height, width, 3]),
+    values: list[tuple[Any, str, int, list[int | str]]] = [
+        (graph.input, IMAGES, TensorProto.UINT8, [*size, 3]),
         (graph.output, SCORES, TensorProto.FLOAT, [k]),
         (graph.output, LABEL_IDS, TensorProto.INT32, [k]),
     ]
