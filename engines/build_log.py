@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 __all__ = ["BuildLog"]
 
-KEPT_ERRORS = 8
+KEPT_LINES = 8
 """Lines of a failure that go into the exception; the rest is in the file."""
 
 MAX_LOG_CHARACTERS = 64 * 2**20
@@ -23,7 +23,8 @@ class BuildLog:
     """
 
     def __init__(self, trt: ModuleType, file: TextIO) -> None:
-        self._errors: deque[str] = deque(maxlen=KEPT_ERRORS)
+        self._errors: deque[str] = deque(maxlen=KEPT_LINES)
+        self._warnings: deque[str] = deque(maxlen=KEPT_LINES)
         self._file = file
         self._room = MAX_LOG_CHARACTERS
         self.sink = _make_sink(trt, self)
@@ -32,14 +33,20 @@ class BuildLog:
         """Take one line; TensorRT calls this from whatever thread, one at a time."""
         if severity in ("ERROR", "INTERNAL_ERROR"):
             self._errors.append(text.strip())
+        elif severity == "WARNING":
+            self._warnings.append(text.strip())
         if self._room > 0 or severity not in ("INFO", "VERBOSE"):
             self._room -= len(text)
             self._file.write(f"[{severity}] {text}\n")
 
     def take_errors(self) -> str:
-        """The error lines since the last call, as the end of a sentence; says if there are none."""
-        text = " | ".join(self._errors) or "TensorRT gave no reason"
+        """The error lines since the last call, as the end of a sentence.
+
+        Warnings where there are none: 8.6 only warns of a CUDA that does not start.
+        """
+        text = " | ".join(self._errors or self._warnings) or "TensorRT gave no reason"
         self._errors.clear()
+        self._warnings.clear()
         return text
 
 
