@@ -22,9 +22,6 @@ __all__ = ["CudaResource", "Event", "Graph", "Stream", "check", "cuda_runtime", 
 MEMORY_ALLOCATION = 2
 """cudaErrorMemoryAllocation."""
 
-LARGEST_KNOWN_CODE = 1000
-"""cudaErrorUnknown is 999; what lies above came after driver_types.h of CUDA 13.0."""
-
 STICKY_CODES = frozenset({
     # driver_types.h of CUDA 13.0 says of these "leaves the process in an inconsistent state and
     # any further CUDA work will return the same error" (810 and 911 in other words).
@@ -75,17 +72,13 @@ def native_handle(handle: object) -> int:
 
 def _error(call: str, code: int) -> CudaError:
     runtime = cuda_runtime()
-    try:
-        status = runtime.cudaError_t(code)
-    except ValueError:  # a driver newer than the bindings
-        return CudaError(call, code, "unknown", "a status newer than cuda-python", sticky=True)
+    status = runtime.cudaError_t(code)
     name, text = (
-        getattr(runtime, describe)(status)[1].decode()
-        for describe in ("cudaGetErrorName", "cudaGetErrorString")
+        describe(status)[1].decode()
+        for describe in (runtime.cudaGetErrorName, runtime.cudaGetErrorString)
     )
     kind = DeviceMemoryError if code == MEMORY_ALLOCATION else CudaError
-    sticky = code in STICKY_CODES or code > LARGEST_KNOWN_CODE
-    return kind(call, code, name, text, sticky=sticky)
+    return kind(call, code, name, text, sticky=code in STICKY_CODES)
 
 
 class CudaResource(ABC):

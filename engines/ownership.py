@@ -42,11 +42,11 @@ class Resources:
         Raises:
             CudaError: The first that a member reported, once all are closed.
         """
-        first: CudaError | None = None
+        first: Exception | None = None
         while self._members:
             try:
                 self._members.pop().close()
-            except CudaError as error:
+            except Exception as error:  # whatever it is, the others are closed before it goes on
                 first = first or error
         if first is not None:
             raise first
@@ -93,5 +93,5 @@ def close_after(error: BaseException, resource: Closeable) -> None:
     """Close on the way out of an error; what that reports becomes a note on it."""
     try:
         resource.close()
-    except CudaError as another:
-        error.add_note(f"while giving everything back: {another}")
+    except Exception as another:
+        error.add_note(f"and while giving everything back: {another}")

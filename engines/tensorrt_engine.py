@@ -137,11 +137,10 @@ class Engine:
             InferenceError: TensorRT refused for another reason.
         """
         self._budget.reserve(self.context_bytes, "the engine's activations")
-        context = self._engine.create_execution_context()
-        if context is None:
-            _refused("an execution context", self._log)
         with Resources() as owned:
-            made = owned.add(Context(context, self._log))
+            # TensorRT's own object gets no name here: an error's traceback would keep it, and its
+            # memory, for as long as somebody handles the error.
+            made = owned.add(Context(self._engine.create_execution_context(), self._log))
             owned.add(Drained(stream))
             # 8.6 gives a profile only to an engine's first context; elsewhere this changes nothing.
             made.choose_profile(0, stream=stream)
@@ -216,9 +215,19 @@ class Engine:
 
 
 class Context:
-    """One execution context: shapes and addresses of the next enqueue. Not thread-safe."""
+    """One execution context: shapes and addresses of the next enqueue. Not thread-safe.
 
-    def __init__(self, context: Any, log: TensorRTLog) -> None:  # noqa: ANN401 - TensorRT's object
+    Args:
+        context: TensorRT's own object, or None if it refused to make one.
+        log: Knows why.
+
+    Raises:
+        InferenceError: It refused.
+    """
+
+    def __init__(self, context: Any, log: TensorRTLog) -> None:  # noqa: ANN401 - has no types
+        if context is None:
+            _refused("an execution context", log)
         self._context = context
         self._log = log
         self._shape: Shape | None = None

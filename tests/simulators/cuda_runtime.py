@@ -96,8 +96,16 @@ class Handle:
         self.value = value
 
 
-def _simulated(results: int, *, releases: bool = False) -> Callable[[Callable], Callable]:
-    """Make a function return (status, *results), count it, and let it fail where told to."""
+def _simulated(
+    results: int, *, releases: bool = False, after_failure: Callable | None = None
+) -> Callable[[Callable], Callable]:
+    """Make a function return (status, *results), count it, and let it fail where told to.
+
+    Args:
+        results: Values after the status.
+        releases: It is carried out even where it fails.
+        after_failure: Carried out in its place, with its arguments, where it fails.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., tuple]:
         @functools.wraps(function)
@@ -105,6 +113,8 @@ def _simulated(results: int, *, releases: bool = False) -> Callable[[Callable], 
             code = machine.enter(function.__name__)
             arguments = tuple(a.value if isinstance(a, Handle) else a for a in arguments)
             values: tuple = (None,) * results
+            if code and after_failure is not None:
+                after_failure(*arguments)
             if not code or releases:
                 try:
                     values = function(*arguments) or ()
@@ -330,7 +340,11 @@ def cudaStreamBeginCapture(stream, mode):
     machine.stream(stream).capture_invalid = False
 
 
-@_simulated(1)
+def _leave_capture(stream: int) -> None:
+    machine.stream(stream).capture = None
+
+
+@_simulated(1, after_failure=_leave_capture)
 def cudaStreamEndCapture(stream):
     captured = machine.stream(stream)
     works, captured.capture = captured.capture, None

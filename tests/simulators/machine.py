@@ -20,7 +20,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.simulators.memory import Access, Block, Memory, SimulatedMisuse, SimulatedRace
+from tests.simulators.memory import (
+    Access,
+    Block,
+    Memory,
+    SimulatedFault,
+    SimulatedMisuse,
+    SimulatedRace,
+)
 
 __all__ = ["Failure", "Machine", "SimulatedMisuse", "SimulatedRace", "Span", "Work", "machine"]
 
@@ -143,7 +150,7 @@ class Machine:
         self.events: dict[int, Event] = {}
         self.graphs: dict[int, Graph] = {}
         self.host: dict[int, int] = {}
-        self.violations: list[str] = []
+        SimulatedFault.found.clear()
         self.device = 0
         self._handles = 0x5000
         self.operations_run = 0
@@ -203,10 +210,10 @@ class Machine:
         ]
 
     def verify(self) -> None:
-        """Raise for what only shows afterwards: late writes, destruction while in use."""
+        """Raise for every fault since `reset`, those that nobody saw and late writes included."""
         self.memory.check_quarantine()
-        if self.violations:
-            raise SimulatedMisuse("; ".join(self.violations))
+        if SimulatedFault.found:
+            raise AssertionError("; ".join(SimulatedFault.found))
 
     # Handles
 

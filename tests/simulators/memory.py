@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_right, insort
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FREED", "POISON", "Access", "Block", "Memory", "SimulatedMisuse", "SimulatedRace"]
+__all__ = [
+    "FREED",
+    "POISON",
+    "Access",
+    "Block",
+    "Memory",
+    "SimulatedFault",
+    "SimulatedMisuse",
+    "SimulatedRace",
+]
 
 POISON = 0xA5
 """What a destination holds while its copy is in flight, and fresh memory from the start."""
@@ -18,12 +27,22 @@ ALIGNMENT = 256
 """Of cudaMalloc, in bytes (CUDA C++ Programming Guide, 'Size and Alignment Requirement')."""
 
 
-class SimulatedRace(AssertionError):
+class SimulatedFault(AssertionError):
+    """Undefined behaviour of the real thing; also kept in `found`, for where nobody sees it."""
+
+    found: ClassVar[list[str]] = []
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.found.append(text)
+
+
+class SimulatedRace(SimulatedFault):
     """Two parties touch the same memory, one of them writes, and nothing orders them."""
 
 
-class SimulatedMisuse(AssertionError):
-    """A call that the real thing answers with undefined behaviour."""
+class SimulatedMisuse(SimulatedFault):
+    """A call that must not be made now."""
 
 
 class Access(NamedTuple):
