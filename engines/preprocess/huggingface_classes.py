@@ -44,24 +44,26 @@ def _class(
     size: Mapping[str, int],
     *,
     crop: int | None = None,
+    crops: bool = True,
     resample: int = _BICUBIC,
     mean: tuple[float, float, float] = HALF,
     std: tuple[float, float, float] = HALF,
     geometry: Geometry = "plain",
     white: bool = False,
+    int_is_edge: bool = False,
     **own: object,
 ) -> ProcessorClass:
     defaults: dict[str, object] = {
         "do_resize": True,
         "size": dict(size),
         "resample": resample,
-        "do_center_crop": crop is not None,
+        "do_center_crop": crop is not None and crops,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
         "image_mean": list(mean),
         "image_std": list(std),
-        "default_to_square": "shortest_edge" not in size,
+        "default_to_square": not (int_is_edge or "shortest_edge" in size),
         "do_convert_rgb": white,
     }
     if crop is not None:
@@ -73,12 +75,14 @@ _CLIP = _class({"shortest_edge": 224}, crop=224, mean=CLIP_MEAN, std=CLIP_STD, w
 _MOBILENET = _class({"shortest_edge": 256}, crop=224, resample=_BILINEAR)
 
 CLASSES: dict[str, ProcessorClass] = {
-    "BeitImageProcessor": _class(_square(224)),
+    "BeitImageProcessor": _class(_square(224), crop=224, crops=False),
     "BitImageProcessor": _CLIP,
     "CLIPImageProcessor": _CLIP,
     "ConvNextImageProcessor": _class({"shortest_edge": 384}, geometry="convnext", crop_pct=0.875),
     "DeiTImageProcessor": _class(_square(256), crop=224),
-    "EfficientNetImageProcessor": _class(_square(346), rescale_offset=False, include_top=True),
+    "EfficientNetImageProcessor": _class(
+        _square(346), crop=289, crops=False, rescale_offset=False, include_top=True
+    ),
     "LevitImageProcessor": _class(
         {"shortest_edge": 224}, crop=224, geometry="levit", mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
@@ -97,7 +101,7 @@ CLASSES: dict[str, ProcessorClass] = {
     "SegformerImageProcessor": _class(
         _square(512), resample=_BILINEAR, mean=IMAGENET_MEAN, std=IMAGENET_STD
     ),
-    "SiglipImageProcessor": _class(_square(224), white=True),
+    "SiglipImageProcessor": _class(_square(224), white=True, int_is_edge=True),
     "ViTImageProcessor": _class(_square(224), resample=_BILINEAR),
 }
 

@@ -97,11 +97,12 @@ def _recipe(
         return found
     if isinstance(flags, Recipe):
         return flags
+    presets = ", ".join(sorted(PRESETS))
     raise ModelError(
         f"{model}: nothing says how images are prepared for this model: beside it is no "
         "preprocessor_config.json, processor_config.json or config.json of timm, and its "
-        f"metadata have no {METADATA_KEY}. Put the file that the model was published with beside it; or name "
-        f"a preset with --preprocess ({', '.join(sorted(PRESETS))}); or say it in flags "
+        f"metadata have no {METADATA_KEY}. Put the file that the model was published with beside "
+        f"it; or name a preset with --preprocess ({presets}); or say it in flags "
         f"(still missing: {', '.join(flags)})"
     )
 
