@@ -88,6 +88,8 @@ class PlanWriter:
 
     def append(self, paths: pa.Array, sizes: pa.Array, mtimes_ns: pa.Array) -> None:
         """Add rows that sort after all before them."""
+        if len(paths) == 0:
+            return
         shard = np.arange(self.rows, self.rows + len(paths)) // self._shard_size
         columns = [paths, sizes, mtimes_ns, pa.array(shard, pa.int32())]
         self._pending.append(pa.Table.from_arrays(columns, schema=_SCHEMA))

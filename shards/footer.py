@@ -1,0 +1,125 @@
+"""The footer of a finished file: of which images its rows are, and what computed them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.errors import OutputError
+
+__all__ = ["FOOTER_KEY", "SCHEMA_VERSION", "FooterInfo", "Provenance", "read_footer"]
+
+# Additions raise the minor number; anything that could break a query raises the major one.
+SCHEMA_VERSION = "1.0"
+
+FOOTER_KEY = b"nightshift"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """What computed the rows of one run; the same in every file of it.
+
+    Attributes:
+        tool_version: Nightshift's.
+        run_id: As in the rows, and the name of the run's record.
+        model_id: As in the partition's name.
+        model_digest: SHA-256 of the ONNX file and its external data.
+        preprocess: The preprocessing spec, every field of it.
+        labels_digest: SHA-256 of the labels.
+        backend: 'onnxruntime' or 'tensorrt'.
+        precision: 'fp32', 'fp16', 'bf16' or 'int8'.
+        device: The processor or GPU by name.
+        versions: Library name to version.
+        engine_key: Key of the engine in the store; None where nothing is built.
+        parameters: The run's other parameters.
+    """
+
+    tool_version: str
+    run_id: str
+    model_id: str
+    model_digest: str
+    preprocess: Mapping[str, Any]
+    labels_digest: str
+    backend: str
+    precision: str
+    device: str
+    versions: Mapping[str, str]
+    engine_key: str | None
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FooterInfo:
+    """The JSON under the key `nightshift` in a finished file's footer.
+
+    Attributes:
+        schema_version: Of the table, as '1.0'.
+        work_key: Says of which images and model these are the rows.
+        rows: Images.
+        ok: Images with a label.
+        errors: Images without.
+        errors_by_kind: Those by error_kind.
+        provenance: What computed them.
+    """
+
+    schema_version: str
+    work_key: str
+    rows: int
+    ok: int
+    errors: int
+    errors_by_kind: Mapping[str, int]
+    provenance: Provenance
+
+    def to_json(self) -> bytes:
+        """Return one flat JSON object."""
+        flat = asdict(self)
+        flat |= flat.pop("provenance")
+        return json.dumps(flat, allow_nan=False).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> FooterInfo:
+        """Read what `to_json` wrote, here or in a later 1.x, whose additions are left out.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        flat = json.loads(text)
+        if not isinstance(flat, dict) or not str(flat.get("schema_version")).startswith("1."):
+            raise ValueError("schema_version is not 1.x")
+        own = {field.name for field in fields(cls)} - {"provenance"}
+        shared = {field.name for field in fields(Provenance)}
+        if missing := sorted((own | shared) - flat.keys()):
+            raise ValueError(f"{', '.join(missing)} missing")
+        return cls(
+            **{name: flat[name] for name in own},
+            provenance=Provenance(**{name: flat[name] for name in shared}),
+        )
+
+
+def read_footer(path: Path) -> FooterInfo | None:
+    """Return what a finished file says of itself; None where there is no file.
+
+    Raises:
+        OutputError: It is damaged, or Nightshift did not write it.
+    """
+    try:
+        with pa.OSFile(os.fsencode(path)) as source:
+            metadata = pq.read_metadata(source)
+        footer = FooterInfo.from_json((metadata.metadata or {}).get(FOOTER_KEY, b"null"))
+        if footer.rows != metadata.num_rows:
+            raise ValueError(f"{metadata.num_rows} rows instead of {footer.rows}")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise OutputError(
+            f"{path} is damaged, or not a file of this Nightshift: {error}. Move it away and run "
+            "the same command again: its images are computed again."
+        ) from error
+    return footer

@@ -1,0 +1,251 @@
+"""The analysts' table: schema v1, and rows from arrays.
+
+docs/schema.md explains every column; tests/golden/schema_v1.json holds what must not change.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from shards.errors import ErrorKind
+from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
+from shards.names import file_names_of, uris_of
+from shards.plan import ShardInputs
+
+__all__ = ["ShardResults", "build_table", "encode", "footer_of", "schema_v1"]
+
+# 64 of DuckDB's vectors; a shard of the default size is one group.
+ROW_GROUP_ROWS = 131_072
+
+# Dictionary pages pay only where values repeat; on paths they cost time and space.
+_REPETITIVE = [
+    "status",
+    "label",
+    "label_id",
+    "topk.list.element.label",
+    "topk.list.element.label_id",
+    "width",
+    "height",
+    "error_kind",
+    "error",
+    "run_id",
+    "predicted_at",
+]
+_FLOATS = ["score", "score_margin", "topk.list.element.score"]
+
+_TIMESTAMP = pa.timestamp("us", "UTC")
+_ENTRY = pa.struct([("label", pa.string()), ("label_id", pa.int32()), ("score", pa.float32())])
+
+# Name, type, whether it may be null, description.
+_COLUMNS = (
+    ("uri", pa.string(), False, "The image: file:// and its absolute path, percent-encoded"),
+    ("file_name", pa.string(), False, "POSIX path relative to the directory that was given"),
+    ("status", pa.string(), False, "ok, or error for an image that has no label"),
+    ("label", pa.string(), True, "The best label; null for an error"),
+    ("label_id", pa.int32(), True, "Its index in the model's output; null for an error"),
+    ("score", pa.float32(), True, "Its probability, 0 to 1; null for an error"),
+    ("score_margin", pa.float32(), True, "score minus the second best; null if there is none"),
+    ("topk", pa.list_(pa.field("element", _ENTRY)), True, "The best labels, best first"),
+    ("width", pa.int32(), True, "Pixels after EXIF orientation; null where it was not read"),
+    ("height", pa.int32(), True, "Pixels after EXIF orientation; null where it was not read"),
+    ("error_kind", pa.string(), True, "One of the kinds in docs/schema.md; null for ok"),
+    ("error", pa.string(), True, "What went wrong, in words; null for ok"),
+    ("run_id", pa.string(), False, "The run that computed the row: runs/<run_id>/run.json"),
+    ("predicted_at", _TIMESTAMP, False, "When the row's shard was computed, UTC"),
+)
+_LOGITS = ("logits", pa.list_(pa.field("element", pa.float32())), True, "The model's raw output")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardResults:
+    """What became of each image of a shard, in the shard's order.
+
+    Attributes:
+        label_ids: int32 [rows, k], best first; whatever stands in the rows of failed images is
+            not looked at.
+        scores: float32 [rows, k], descending.
+        widths: int32 [rows], pixels after EXIF orientation; 0 where not known.
+        heights: int32 [rows], likewise.
+        errors: Row number to reason and text, for every image that has no label.
+        logits: float32 [rows, classes], where they were asked for.
+    """
+
+    label_ids: NDArray[np.int32]
+    scores: NDArray[np.float32]
+    widths: NDArray[np.int32]
+    heights: NDArray[np.int32]
+    errors: Mapping[int, tuple[ErrorKind, str]]
+    logits: NDArray[np.float32] | None = None
+
+
+def schema_v1(*, logits: bool = False) -> pa.Schema:
+    """Return the table's schema; each field's metadata describes it."""
+    columns = (*_COLUMNS, _LOGITS) if logits else _COLUMNS
+    return pa.schema(
+        pa.field(name, kind, nullable, {"description": description})
+        for name, kind, nullable, description in columns
+    )
+
+
+def build_table(
+    inputs: ShardInputs,
+    results: ShardResults,
+    *,
+    labels: Sequence[str],
+    top_k: int,
+    run_id: str,
+    predicted_at: datetime,
+) -> pa.Table:
+    """Make a shard's rows, in the order of its images.
+
+    An image whose scores are not finite numbers becomes an error row (invalid_scores) here.
+
+    Args:
+        inputs: The shard's images.
+        results: What became of each.
+        labels: Label of each label_id.
+        top_k: Entries of `topk`; fewer where results have fewer.
+        run_id: As in Provenance.
+        predicted_at: When the shard was computed; timezone-aware.
+    """
+    rows = len(inputs)
+    _check_shapes(rows, results)
+    if predicted_at.tzinfo is None:
+        raise ValueError(f"predicted_at needs a timezone: {predicted_at}")
+    errors = _with_invalid_scores(results)
+    failed = np.zeros(rows, np.bool_)
+    failed[list(errors)] = True
+    names = pa.array(labels, pa.string())
+    best = pa.array(results.label_ids[:, 0], mask=failed)
+    kinds, texts = _error_columns(rows, errors)
+    columns = {
+        "uri": pa.array(uris_of(inputs.paths), pa.string()),
+        "file_name": pa.array(file_names_of(inputs.paths, inputs.root), pa.string()),
+        "status": pa.array(["ok", "error"]).take(pa.array(failed.astype(np.int8))),
+        "label": names.take(best),
+        "label_id": best,
+        "score": pa.array(results.scores[:, 0], mask=failed),
+        "score_margin": _margins(results.scores, failed),
+        "topk": _topk(names, results, failed, top_k),
+        "width": pa.array(results.widths, mask=results.widths <= 0),
+        "height": pa.array(results.heights, mask=results.heights <= 0),
+        "error_kind": kinds,
+        "error": texts,
+        "run_id": pa.repeat(pa.scalar(run_id, pa.string()), rows),
+        "predicted_at": pa.repeat(pa.scalar(predicted_at, _TIMESTAMP), rows),
+    }
+    if results.logits is not None:
+        columns["logits"] = _lists(results.logits, failed)
+    return pa.table(columns, schema=schema_v1(logits=results.logits is not None))
+
+
+def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> FooterInfo:
+    """Return the footer of a table that `build_table` made."""
+    kinds = Counter(table.column("error_kind").drop_null().to_pylist())
+    errors = kinds.total()
+    return FooterInfo(
+        schema_version=SCHEMA_VERSION,
+        work_key=work_key,
+        rows=table.num_rows,
+        ok=table.num_rows - errors,
+        errors=errors,
+        errors_by_kind=dict(sorted(kinds.items())),
+        provenance=provenance,
+    )
+
+
+def encode(table: pa.Table, footer: FooterInfo) -> memoryview:
+    """Return the bytes of the shard's Parquet file."""
+    floats = [*_FLOATS, *(["logits.list.element"] if "logits" in table.column_names else [])]
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.replace_schema_metadata({FOOTER_KEY: footer.to_json()}),
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        compression="zstd",
+        compression_level=3,
+        use_dictionary=_REPETITIVE,
+        use_byte_stream_split=floats,
+        coerce_timestamps="us",
+        write_statistics=True,
+        write_page_index=True,
+        write_page_checksum=True,
+    )
+    return memoryview(sink.getvalue())
+
+
+def _check_shapes(rows: int, results: ShardResults) -> None:
+    shape = results.label_ids.shape
+    if (
+        len(shape) != 2
+        or shape[0] != rows
+        or shape[1] < 1
+        or results.scores.shape != shape
+        or results.widths.shape != (rows,)
+        or results.heights.shape != (rows,)
+        or (results.logits is not None and len(results.logits) != rows)
+    ):
+        raise ValueError(f"results do not fit a shard of {rows} rows: label_ids are {shape}")
+
+
+def _with_invalid_scores(results: ShardResults) -> dict[int, tuple[ErrorKind, str]]:
+    invalid = np.flatnonzero(~np.isfinite(results.scores).all(axis=1)).tolist()
+    text = "the model's scores for this image are not finite numbers"
+    return dict.fromkeys(invalid, (ErrorKind.INVALID_SCORES, text)) | dict(results.errors)
+
+
+def _error_columns(
+    rows: int, errors: Mapping[int, tuple[ErrorKind, str]]
+) -> tuple[pa.Array, pa.Array]:
+    kinds: list[str | None] = [None] * rows
+    texts: list[str | None] = [None] * rows
+    for row, (kind, text) in errors.items():
+        kinds[row] = kind.value
+        # File names in messages may hold what no text can: Parquet's strings are UTF-8.
+        texts[row] = text.encode("utf-8", "backslashreplace").decode()
+    return pa.array(kinds, pa.string()), pa.array(texts, pa.string())
+
+
+def _margins(scores: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array:
+    if scores.shape[1] < 2:
+        return pa.nulls(len(scores), pa.float32())
+    margins = np.zeros(len(scores), np.float32)
+    np.subtract(scores[:, 0], scores[:, 1], out=margins, where=~failed)  # inf - inf warns
+    return pa.array(margins, mask=failed)
+
+
+def _topk(
+    names: pa.Array, results: ShardResults, failed: NDArray[np.bool_], top_k: int
+) -> pa.Array:
+    kept = ~failed
+    ids = results.label_ids[kept, :top_k]
+    flat = pa.array(ids.ravel())
+    scores = pa.array(results.scores[kept, :top_k].ravel())
+    entries = pa.StructArray.from_arrays([names.take(flat), flat, scores], fields=list(_ENTRY))
+    return _list_array(entries, ids.shape[1], failed)
+
+
+def _lists(values: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array:
+    kept = np.ascontiguousarray(values[~failed], np.float32)
+    return _list_array(pa.array(kept.ravel()), values.shape[1], failed)
+
+
+def _list_array(values: pa.Array, width: int, failed: NDArray[np.bool_]) -> pa.Array:
+    """Return lists of `width` values for each row that did not fail, and null for the others."""
+    offsets = np.concatenate([[0], np.cumsum(np.where(failed, 0, width))])
+    if offsets[-1] > np.iinfo(np.int32).max:
+        raise ValueError(f"{offsets[-1]} list entries in one shard: choose a smaller shard_size")
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()),
+        values,
+        type=pa.list_(pa.field("element", values.type)),
+        mask=pa.array(failed),
+    )
