@@ -45,9 +45,18 @@ def is_done(tree: OutputTree, *, model_id: str, shard_id: str, work_key: str) ->
 
 
 def publish(
-    table: pa.Table, footer: FooterInfo, *, tree: OutputTree, model_id: str, shard_id: str
+    table: pa.Table,
+    footer: FooterInfo,
+    *,
+    tree: OutputTree,
+    model_id: str,
+    shard_id: str,
+    replace: bool = False,
 ) -> Outcome:
     """Put a shard's rows into the table, unless they are there.
+
+    With `replace`, in place of what is there, by a rename: readers see the old rows or the new,
+    and of two runs that replace at once, the rows of the later.
 
     When this returns, the rows survive a power cut. Readers see none of them or all at any moment,
     also when it raises.
@@ -62,6 +71,9 @@ def publish(
             staged.file.write(encode(table, footer))
             staged.file.flush()
         _check(staged.path, footer)
+        if replace:
+            tree.replace(staged, final)
+            return Outcome.PUBLISHED
         if tree.publish(staged, final):
             return Outcome.PUBLISHED
     present = read_footer(final)
