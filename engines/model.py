@@ -135,11 +135,8 @@ def load_model(request: ModelRequest) -> Model:
         metadata_props={entry.key: entry.value for entry in files.proto.metadata_props},
     )
     spec = resolved.spec
-    if request.any_size and (info.height, info.width) != (None, None):
-        raise ModelError(
-            f"--image-size: the graph of {request.path} takes images of {info.height}x{info.width}"
-            " only; export it with dynamic height and width, or leave --image-size out"
-        )
+    if request.any_size:
+        _check_takes_any_size(info, request.path)
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
@@ -176,6 +173,14 @@ def load_model(request: ModelRequest) -> Model:
         sources=sources,
         graph=_checked(files.proto, info, spec, request.path),
     )
+
+
+def _check_takes_any_size(info: GraphInfo, path: Path) -> None:
+    if (info.height, info.width) != (None, None):
+        raise ModelError(
+            f"--image-size: the graph of {path} takes images of {info.height}x{info.width}"
+            " only; export it with dynamic height and width, or leave --image-size out"
+        )
 
 
 def _not_applied(sources: Mapping[str, str]) -> dict[str, str]:

@@ -67,6 +67,7 @@ def model_request(settings: Settings) -> ModelRequest:
         activation=settings.activation,
         output_name=settings.output_name,
         top_k=settings.top_k,
+        any_size=settings.image_size is not None,
     )
 
 

@@ -198,6 +198,15 @@ class Settings(BaseModel):
         description="Resolutions that one engine serves: N or min:opt:max; input-size picks one.",
     )
     device: Integer = Field(default=0, ge=0, le=63, description="Index of the GPU.")
+    device_memory: float | None = Field(
+        default=None,
+        gt=0,
+        le=4096,
+        description="Most GPU memory to use, GiB, where others share it; default: what is free.",
+    )
+    engine_cache: Text | None = Field(
+        default=None, description="Where built engines are kept; default: the user's cache."
+    )
     workers: Integer | None = Field(
         default=None, ge=1, le=1024, description="Threads that decode images; default: one a core."
     )

@@ -16,12 +16,12 @@ from types import TracebackType
 from typing import Self
 
 import numpy as np
-from shards.decode import Decoded, Limits
 
 from engines.classifier import Classifier, Predictions
 from engines.ort_session import available_cores
 from engines.streaming import Batch, stream
 from shards.commit import publish
+from shards.decode import Decoded, Limits
 from shards.errors import ErrorKind, ImageError
 from shards.footer import SCHEMA_VERSION, Provenance
 from shards.plan import PlanLog, ShardInputs, ShardRef, work_key

@@ -13,10 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from shards.allocator import tune_allocator
-
 from engines.errors import CudaError, DeviceMemoryError, ModelError
 from engines.lifetime import die_with_parent
+from shards.allocator import tune_allocator
 from tasks.backends import open_classifier
 from tasks.messages import Failed, Message, Notice, Ready, WorkOrder
 from tasks.prepare import prepare
@@ -53,7 +52,8 @@ def _work(order: WorkOrder, send: Send, batch_size: list[int]) -> None:
             f"the model changed while the run was starting: it was {order.model_id} and is "
             f"{job.model.model_id}. Run again."
         )
-    with open_classifier(job, order.batch_limit) as classifier:
+    opened = open_classifier(job.settings, job.model, order.batch_limit)
+    with opened.classifier as classifier:
         batch_size[0] = classifier.batch_size
         send(
             Ready(
@@ -61,8 +61,8 @@ def _work(order: WorkOrder, send: Send, batch_size: list[int]) -> None:
                 precision=classifier.info.precision,
                 device=classifier.info.device,
                 engine_key=classifier.info.engine_key,
-                engine_built=None,
-                engine_seconds=None,
+                engine_built=opened.engine_built,
+                engine_seconds=opened.engine_seconds,
             )
         )
         with ShardWork(job, classifier, send) as work:

@@ -60,7 +60,7 @@ def main(
         json_file: Where every figure of every round goes.
     """
     paths = sorted(os.fsencode(path) for path in images.rglob("*") if path.is_file())
-    loaded = load_model(ModelRequest(path=str(model)))
+    loaded = load_model(ModelRequest(path=model))
     tune_allocator()
     measures: dict[str, Callable[[], float]] = {
         "decode only": lambda: decode_only(paths, loaded, batch_size),
@@ -127,7 +127,7 @@ def naive(paths: list[bytes], model: Path, loaded: Model) -> float:
     session = onnxruntime.InferenceSession(str(model / "model.onnx"))
     name = session.get_inputs()[0].name
     spec = loaded.spec
-    mean, std = np.float32(spec.mean), np.float32(spec.std)
+    mean, std = np.asarray(spec.mean, np.float32), np.asarray(spec.std, np.float32)
     size = (loaded.input_width, loaded.input_height)
     rows = []
     started = time.perf_counter()
