@@ -247,11 +247,11 @@ class _Normalization:
 
 def _normalization(class_name: str, fields: ConfigFields) -> _Normalization:
     own = CLASSES[class_name].own_keys
-    scale = 1.0
+    scale, offset = 1.0, False
     if fields.flag("do_rescale", "pixel_range"):
         fields.sources.pop("pixel_range")
         scale = fields.number("rescale_factor", "pixel_range")
-    offset = "rescale_offset" in own and fields.flag("rescale_offset", "pixel_range")
+        offset = "rescale_offset" in own and fields.flag("rescale_offset", "pixel_range")
     flips = "do_flip_channel_order" in own
     mean, std, twice = _ZERO, _ONE, False
     if flips:  # MobileViT's own _preprocess has no normalisation, whatever do_normalize says.

@@ -94,6 +94,7 @@ TIFF = encode(photo(), "TIFF")
 LZW = encode(photo(), "TIFF", compression="tiff_lzw")
 GIF = encode(photo().quantize(64), "GIF")
 WEBP = encode(photo(), "WEBP")
+ANIMATED_WEBP = encode(photo(), "WEBP", save_all=True, append_images=[photo().rotate(180)])
 BMP = encode(photo(), "BMP")
 PPM = encode(photo(), "PPM")
 
@@ -190,14 +191,7 @@ BOMBS = {
     "bmp of a huge size": BMP[:18] + struct.pack("<ll", 60_000, 60_000) + BMP[26:],
     "tiff of a huge size": retagged(retagged(TIFF, 256, 4, 1, 100_000), 257, 4, 1, 100_000),
     "ppm of a huge size": b"P6\n99999 99999\n255\n",
-    "webp of a huge canvas": (
-        b"RIFF"
-        + struct.pack("<L", len(WEBP) + 10)
-        + b"WEBPVP8X"
-        + struct.pack("<LL", 10, 0)
-        + b"\xff\x3e\x00" * 2
-        + WEBP[12:]
-    ),
+    "webp of a huge canvas": ANIMATED_WEBP[:24] + b"\xff\x3e\x00" * 2 + ANIMATED_WEBP[30:],
 }
 
 
