@@ -156,13 +156,13 @@ class Engine:
         """Set a context to full batches and read the outputs' shapes from it.
 
         Raises:
-            PlanError: The profile does not hold this batch and image size, or an output has no
-                fixed number of columns.
+            ValueError: The profile does not hold this batch and image size.
+            PlanError: An output has no fixed number of columns.
         """
         shape = (batch_size, *image_size, 3)
         smallest, _, largest = self.profile_shapes()
         if not all(low <= size <= high for low, size, high in _zip(smallest, shape, largest)):
-            raise PlanError(
+            raise ValueError(
                 f"images {list(shape)} were asked of an engine that takes {list(smallest)} to "
                 f"{list(largest)}: choose a batch and image size inside, or build another engine."
             )

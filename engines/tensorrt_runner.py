@@ -74,8 +74,9 @@ class TensorRTClassifier:
             engine_key: Of the plan in the store, for the record.
 
         Raises:
+            ValueError: The engine's profile does not hold these sizes.
             BackendUnavailableError: No such GPU, or a library is missing.
-            PlanError: The plan does not load here, or does not hold these sizes.
+            PlanError: The plan does not load here, or is of another network.
             DeviceMemoryError: Too little device memory; names both figures.
             CudaError: A CUDA call failed.
             InferenceError: TensorRT refused.

@@ -149,11 +149,9 @@ def test_results_that_are_not_waited_for_are_not_there(monkeypatch):
 
 
 def test_writing_a_slot_in_flight_is_found():
-    with simulated_gpu("8.6.1") as machine:
-        classifier = open_linear()
+    with simulated_gpu("8.6.1"), open_linear() as classifier:
         slot = classifier.acquire()
         classifier.submit(slot, 4)
         slot.images[0] += 1
         with pytest.raises(SimulatedRace, match="the host wrote"):
             classifier.collect()
-        machine.reset()

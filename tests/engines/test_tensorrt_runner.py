@@ -130,12 +130,12 @@ class TestRunner:
         graph = wrapped_cnn(height="height", width="width")
         plan = build_plan(graph, batch=(1, 2, 4), size=((8, 8), (16, 16), (24, 32)))
         expected = rf"images \[2, {size[0]}, {size[1]}, 3\] .* \[1, 8, 8, 3\] to \[4, 24, 32, 3\]"
-        with pytest.raises(PlanError, match=expected):
+        with pytest.raises(ValueError, match=expected):
             TensorRTClassifier(plan, batch_size=2, image_size=size, precision="fp32")
 
     def test_batches_above_the_profile_are_refused(self):
         plan = build_plan(linear_graph(), batch=(1, 4, 4), size=(HEIGHT, WIDTH))
-        with pytest.raises(PlanError, match=r"images \[5, "):
+        with pytest.raises(ValueError, match=r"images \[5, "):
             TensorRTClassifier(plan, batch_size=5, image_size=(HEIGHT, WIDTH), precision="fp32")
 
     def test_label_ids_are_read_in_the_type_of_the_engine(self):

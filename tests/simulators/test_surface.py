@@ -3,32 +3,51 @@
 from __future__ import annotations
 
 import inspect
+import io
 
 import pytest
 
-from engines.errors import PlanError
+from engines.build_log import BuildLog
+from engines.builder import build_plan
+from engines.errors import EngineBuildError, PlanError
+from engines.precision import apply_precision
+from engines.profile import Profile, ShapeRange
+from engines.settings import BuilderSettings
 from engines.tensorrt_runner import TensorRTClassifier
+from engines.timing_cache import TimingCacheFile
 from tests.engines.wrapped_graphs import wrapped_cnn
 from tests.simulators import cuda_runtime
 from tests.simulators.installed import simulated_gpu
-from tests.simulators.plans import build_plan
 from tests.simulators.records import VERSIONS, PybindEnum, cuda_record, tensorrt_record
 from tests.simulators.tensorrt.objects import NOT_RECORDED, SimObject, SimulatorGap
 from tests.simulators.usage import used_by_engines
 
 PROBED = {
+    # engines.features
+    ("NetworkDefinitionCreationFlag", "STRONGLY_TYPED"),
+    ("NetworkDefinitionCreationFlag", "EXPLICIT_BATCH"),
+    ("BuilderFlag", "FP16"),
+    ("BuilderFlag", "OBEY_PRECISION_CONSTRAINTS"),
+    ("PreviewFeature", "PROFILE_SHARING_0806"),
+    ("tensorrt", "IProgressMonitor"),
+    ("IBuilderConfig", "progress_monitor"),
+    ("ParserError", "node_name"),
+    ("ParserError", "node_operator"),
+    # engines.builder, where networks are not strongly typed: 8.6.
+    ("ILayer", "precision"),
+    ("ILayer", "set_output_type"),
     # engines.tensorrt_engine: 8.6 has the first, 11 the second, 10 both.
     ("ICudaEngine", "device_memory_size"),
     ("ICudaEngine", "device_memory_size_v2"),
 }
-"""What the engines ask for and some version lacks: each behind a probe of its own."""
+"""What the engines ask for and some version lacks: each behind a probe."""
 
 
 def recorded(version, owner):
     record = tensorrt_record(version)
     if owner == "tensorrt":
         return {*record["all names"], "__version__"}
-    entry = record[owner]
+    entry = record.get(owner, {})  # a class that this version lacks has no names
     names = {*entry.get("enum", ()), *entry.get("methods", ()), *entry.get("properties", ())}
     return names | NOT_RECORDED.get(owner, set())
 
@@ -96,22 +115,58 @@ def test_objects_take_no_attributes_that_the_real_ones_lack(tensorrt):
         config.builder_optimisation_level = 5
 
 
-def test_the_engines_use_only_what_every_version_has_or_what_they_probe():
+def test_the_engines_use_only_what_every_version_has_or_what_they_probe(tmp_path):
     uses = set()
     for version in VERSIONS:
         with simulated_gpu(version), used_by_engines(uses):
-            exercise(build_plan(wrapped_cnn(logits=True), batch=(1, 4, 4), size=(16, 16)))
+            import tensorrt
+
+            for precision in ("fp32", "fp16"):
+                infer(build(tensorrt, precision, tmp_path))
     everywhere = {
         (owner, name)
         for owner, name in uses
         if all(name in recorded(version, owner) for version in VERSIONS)
     }
-    assert ("IExecutionContext", "execute_async_v3") in everywhere
-    assert ("TensorIOMode", "INPUT") in everywhere
+    assert {
+        ("IExecutionContext", "execute_async_v3"),
+        ("IBuilderConfig", "max_aux_streams"),
+        ("ITimingCache", "combine"),
+        ("TensorIOMode", "INPUT"),
+        ("tensorrt", "Runtime"),
+    } <= everywhere
     assert uses - everywhere == PROBED
 
 
-def exercise(plan):
+def build(trt, precision, timings):
+    """Call everything that the builder ever calls; a graph that cannot be parsed included."""
+    side = ShapeRange.fixed(16)
+    profile = Profile(batch=ShapeRange(1, 4, 4), height=side, width=side)
+    graph = apply_precision(wrapped_cnn(logits=True), precision)
+
+    def attempt(graph):
+        return build_plan(
+            graph,
+            BuilderSettings(
+                precision=precision,
+                profile=profile,
+                workspace_bytes=2**20,
+                max_aux_streams=0,
+                version_compatible=True,
+                hardware_compatibility="ampere_plus",
+            ),
+            trt=trt,
+            log=BuildLog(trt, io.StringIO()),
+            timings=TimingCacheFile(timings, version=trt.__version__, gpu="GPU"),
+            progress=lambda phase, step, steps: None,
+        ).plan
+
+    with pytest.raises(EngineBuildError):
+        attempt(graph.replace(b"GlobalAveragePool", b"GlobalAveragePoo1"))
+    return attempt(graph)
+
+
+def infer(plan):
     """Call everything that the runner ever calls."""
     with TensorRTClassifier(
         plan, batch_size=4, image_size=(16, 16), precision="fp32", cuda_graph=True

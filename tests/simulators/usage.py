@@ -29,21 +29,38 @@ def used_by_engines(uses: set[Use]) -> Iterator[None]:
         if caller.startswith("engines.") and not name.startswith("_"):
             uses.add((owner, name))
 
+    def simulated(cls: type) -> type:
+        """The class itself, or the one of TensorRT that an engine's class is derived from."""
+        mro = type.__getattribute__(cls, "__mro__")
+        return next(
+            (base for base in mro if "_trt" in type.__getattribute__(base, "__dict__")), cls
+        )
+
     class WatchedModule(ModuleType):
         def __getattribute__(self, name: str):
             note("tensorrt", name)
             return super().__getattribute__(name)
 
     def of_class(cls: type, name: str):
-        note(type.__getattribute__(cls, "__name__"), name)
+        note(type.__getattribute__(simulated(cls), "__name__"), name)
         return type.__getattribute__(cls, name)
 
     def of_object(self: SimObject, name: str):
-        note(type(self).__name__, name)
+        # Attributes that a derived class of the engines gave itself are its own affair.
+        if name not in object.__getattribute__(self, "__dict__"):
+            note(type.__getattribute__(simulated(type(self)), "__name__"), name)
         return object.__getattribute__(self, name)
+
+    refuse_unknown = SimObject.__setattr__
+
+    def set_on_object(self: SimObject, name: str, value: object) -> None:
+        if simulated(type(self)) is type(self):
+            note(type.__getattribute__(type(self), "__name__"), name)
+        refuse_unknown(self, name, value)
 
     SimType.__getattribute__ = of_class
     SimObject.__getattribute__ = of_object
+    SimObject.__setattr__ = set_on_object
     WatchedEnumType.watch = note
     original, tensorrt.__class__ = type(tensorrt), WatchedModule
     try:
@@ -52,3 +69,4 @@ def used_by_engines(uses: set[Use]) -> Iterator[None]:
         tensorrt.__class__ = original
         WatchedEnumType.watch = None
         del SimObject.__getattribute__, SimType.__getattribute__
+        SimObject.__setattr__ = refuse_unknown
