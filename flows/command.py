@@ -226,12 +226,12 @@ def _showing(manners: Manners, session: Session) -> Iterator[None]:
     """Log to stderr, and show progress there, while the run goes on."""
     from flows.console import log_to_stderr, progress_bar, progress_lines
 
-    console = log_to_stderr("warning" if manners.quiet else manners.log_level)
-    if manners.quiet or manners.progress is False:
-        yield
-    elif console.is_terminal:
-        with progress_bar(console) as session.show:
+    with log_to_stderr("warning" if manners.quiet else manners.log_level) as console:
+        if manners.quiet or manners.progress is False:
             yield
-    else:
-        session.show = progress_lines()
-        yield
+        elif console.is_terminal:
+            with progress_bar(console) as session.show:
+                yield
+        else:
+            session.show = progress_lines()
+            yield

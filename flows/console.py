@@ -46,22 +46,30 @@ class ConsoleHandler(logging.Handler):
             self._console.print(line, soft_wrap=True)
 
 
-def log_to_stderr(level: str) -> Console:
+@contextlib.contextmanager
+def log_to_stderr(level: str) -> Iterator[Console]:
     """Send our loggers, and only them, to stderr.
 
     Args:
         level: 'debug', 'info', 'warning' or 'error'.
 
-    Returns:
+    Yields:
         The console, for a progress bar that log lines do not tear.
     """
     console = Console(file=sys.stderr, highlight=False)
-    for name in LOGGERS:
-        ours = logging.getLogger(name)
-        ours.handlers = [ConsoleHandler(console)]
-        ours.setLevel(level.upper())
-        ours.propagate = False
-    return console
+    handler = ConsoleHandler(console)
+    ours = [logging.getLogger(name) for name in LOGGERS]
+    for log in ours:
+        log.addHandler(handler)
+        log.setLevel(level.upper())
+        log.propagate = False
+    try:
+        yield console
+    finally:
+        for log in ours:
+            log.removeHandler(handler)
+            log.setLevel(logging.NOTSET)
+            log.propagate = True
 
 
 @contextlib.contextmanager

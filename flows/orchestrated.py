@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.server import ServerError, TemporaryServer, answers
+from flows.server import ServerError, TemporaryServer
 from flows.session import Session, joined
 from tasks.prepare import prepare
 from tasks.settings import Settings
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_under_prefect"]
 
-API_TIMEOUT_S = 10.0
-"""For a configured API's first answer; a server that needs longer would spoil the run's record."""
+DELIVERY_TIMEOUT_S = 3.0
+"""For each of Prefect's two queues; a server that is well takes some milliseconds."""
 
 TEMPORARY: dict[str, object] = {
     # Nobody watches a temporary server for lost heartbeats, and they cost a second at the end.
@@ -44,7 +44,10 @@ def run_under_prefect(settings: Settings, session: Session) -> Summary:
     home = Path(settings.output) / "state" / "prefect"
     _set_defaults(home)
     with _api(home):
-        _run_flow(settings, session)
+        try:
+            _run_flow(settings, session)
+        finally:
+            session.stranded = not _deliver()
     assert session.summary is not None
     return session.summary
 
@@ -74,11 +77,7 @@ def _api(home: Path) -> Iterator[None]:
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
     if (configured := PREFECT_API_URL.value()) is not None:
-        if not answers(configured, API_TIMEOUT_S):
-            raise ServerError(
-                f"the Prefect API at {configured} (PREFECT_API_URL) does not answer within "
-                f"{API_TIMEOUT_S:g} s. Start it, unset PREFECT_API_URL, or run with --direct."
-            )
+        _check(configured)
         yield
         return
     _keep_from_proxies("127.0.0.1")
@@ -87,10 +86,7 @@ def _api(home: Path) -> Iterator[None]:
     with TemporaryServer(home, environment) as server:
         server.wait_until_ready()
         with temporary_settings({PREFECT_API_URL: server.api_url, **TEMPORARY}):
-            try:
-                yield
-            finally:
-                _deliver()
+            yield
 
 
 def _run_flow(settings: Settings, session: Session) -> None:
@@ -105,17 +101,38 @@ def _run_flow(settings: Settings, session: Session) -> None:
     except Exception as error:
         if session.summary is None:
             raise
-        session.stranded = True
         logger.warning("the run is complete, but Prefect's record of it is not: %s", error)
 
 
-def _deliver() -> None:
-    """Hand events and log records that wait in threads to the server, before it is ended."""
+def _check(api_url: str) -> None:
+    """Refuse a configured API that cannot be reached, before it costs the run minutes."""
+    from httpx import HTTPStatusError
+    from prefect.client.orchestration import get_client
+
+    error = get_client(sync_client=True).api_healthcheck()
+    # Prefect Cloud may answer with a status of its own: it is there, and the flow will tell.
+    if error is not None and not isinstance(error, HTTPStatusError):
+        raise ServerError(
+            f"the Prefect API at {api_url} (PREFECT_API_URL) cannot be reached: {error}. "
+            "Start it, unset PREFECT_API_URL, or run with --direct."
+        )
+
+
+def _deliver() -> bool:
+    """Hand over events and log records that wait in Prefect's threads, before a server is ended.
+
+    Returns:
+        Whether the API took them.
+    """
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    late = 0
     for worker in (EventsWorker, APILogWorker):
-        worker.drain_all(timeout=2)
+        outcome = worker.drain_all(timeout=DELIVERY_TIMEOUT_S)
+        assert isinstance(outcome, tuple)  # a coroutine only where an event loop runs
+        late += len(outcome[1])
+    return late == 0
 
 
 def _keep_from_proxies(host: str) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+import re
+import types
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
 from tasks.settings import Settings
@@ -45,8 +47,17 @@ METAVARS = {
 }
 """What the help calls a value, where its type says too little."""
 
-PATHS = Parameter(env_var_split=lambda _type, text: text.split(os.pathsep))
+PATHS = Parameter(
+    env_var_split=lambda _type, text, delimiter=None: text.split(delimiter or os.pathsep)
+)
 """Directories may hold spaces: several in a variable are separated as in PATH."""
+
+
+CONVERTERS: dict[frozenset[object], Callable[[object, Sequence[Token]], object]] = {
+    frozenset({int}): lambda _type, tokens: _integer(tokens[0].value),
+    frozenset({int, str}): lambda _type, tokens: _integer_or_text(tokens[0].value),
+}
+"""Numbers are decimal digits: left to itself, cyclopts takes 2.5 for 2, and 0x3 for 3."""
 
 
 def settings_signature() -> inspect.Signature:
@@ -109,10 +120,30 @@ def _option(name: str, field: FieldInfo, group: Group) -> Parameter:
         negative=None if is_flag else "",
         show_default=False if is_flag or field.default is None else _words,
         show_env_var=False,
+        converter=CONVERTERS.get(_bases(field.annotation)),
         # "-1-1" is a value, not an option.
         allow_leading_hyphen=name == "pixel_range",
     )
     return Parameter.combine(parameter, PATHS) if name == "images" else parameter
+
+
+def _integer(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]+", text):
+        raise ValueError(f"{text!r} is no integer")
+    return int(text)
+
+
+def _integer_or_text(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"[0-9]+", text) else text
+
+
+def _bases(annotation: object) -> frozenset[object]:
+    """The types that an annotation allows, without None and without constraints."""
+    if hasattr(annotation, "__metadata__"):
+        return _bases(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return frozenset().union(*map(_bases, get_args(annotation)))
+    return frozenset() if annotation is types.NoneType else frozenset({annotation})
 
 
 def _words(default: object) -> object:

@@ -9,6 +9,7 @@ What the steps do is in FAKE, JSON: {"seconds": how long classify works, "raises
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
@@ -69,6 +70,9 @@ def prepare(settings, run_id=None):
 
 def plan(job):
     begin("plan", job.settings)
+    logging.getLogger("tasks.plan").info("planned")
+    if FAKE.get("prints"):
+        print("a library prints")  # noqa: T201
     return SimpleNamespace(images=100)
 
 
@@ -84,7 +88,9 @@ def classify(job, plan, report):
 def finish(job, plan, outcome):
     begin("finish", job.settings)
     code = FAKE.get("exit_code", 0)
-    return Summary(run_id="fake", status="done" if code == 0 else "failed", images=100, exit_code=code)
+    return Summary(
+        run_id="fake", status="done" if code == 0 else "failed", images=100, exit_code=code
+    )
 
 
 def module(name: str, **contents: object) -> None:
