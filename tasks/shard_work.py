@@ -159,6 +159,7 @@ class ShardWork:
             tree=self._job.tree,
             model_id=model.model_id,
             shard_id=shard.id,
+            replace=self._job.settings.overwrite,
         )
         return Published(shard=shard.id, rows=footer.rows, errors=footer.errors)
 
