@@ -11,7 +11,7 @@ import numpy as np
 
 from engines.cuda import Stream, check
 from engines.device import MemoryBudget
-from engines.errors import InferenceError, PlanError
+from engines.errors import BackendUnavailableError, InferenceError, PlanError
 from engines.features import import_tensorrt
 from engines.ownership import Drained, Resources
 from engines.tensorrt_log import TensorRTLog
@@ -93,7 +93,7 @@ class Engine:
         budget: Pays for the weights here, and for each context.
 
     Raises:
-        BackendUnavailableError: TensorRT is not installed.
+        BackendUnavailableError: TensorRT is not installed or does not start.
         DeviceMemoryError: Less device memory is free than the plan has bytes.
         PlanError: This TensorRT on this GPU does not load the plan, or it is of another network.
     """
@@ -106,7 +106,11 @@ class Engine:
         # Deserializing says None to too little memory and to a bad plan alike.
         budget.reserve(len(plan), "the engine's weights")
         # engine_host_code_allowed stays off, as it is from the start.
-        self._runtime = trt.Runtime(self._log.sink)
+        try:
+            self._runtime = trt.Runtime(self._log.sink)
+        except TypeError as error:  # pybind11's answer to a factory that returned nullptr
+            reason = self._log.take_errors()
+            raise BackendUnavailableError(f"TensorRT does not start: {reason}") from error
         self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             reason = self._log.take_errors()
@@ -115,7 +119,9 @@ class Engine:
                 f"TensorRT {self.version} does not load the plan ({len(plan)} B): {reason}. "
                 "Build the engine again on this machine."
             )
-        self._check_tensors()
+        with Resources() as owned:
+            owned.add(self)
+            self._check_tensors()
 
     @property
     def version(self) -> str:

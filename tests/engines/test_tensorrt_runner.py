@@ -63,10 +63,12 @@ class TestContractWithGraphs(TestContract):
     options: ClassVar = {"cuda_graph": True}
 
 
+@pytest.mark.parametrize("version", ["10.16.1"])
 class TestContractOneBatchAtATime(TestContract):
     options: ClassVar = {"max_in_flight": 1}
 
 
+@pytest.mark.parametrize("version", ["11.4.0"])
 class TestContractWhenWorkRunsAtRandomTimes(TestContract):
     @pytest.fixture
     def gpu(self, version):
@@ -74,6 +76,7 @@ class TestContractWhenWorkRunsAtRandomTimes(TestContract):
             yield machine
 
 
+@pytest.mark.parametrize("version", ["8.6.1"])
 class TestContractWhenWorkRunsAtOnce(TestContract):
     @pytest.fixture
     def gpu(self, version):
@@ -216,13 +219,24 @@ class TestRunner:
             with pytest.raises(PlanError, match="magic tag does not match"):
                 TensorRTClassifier(b"garbage", **sizes)
 
-    def test_a_plan_of_another_network_is_refused(self):
+    def test_a_tensorrt_that_does_not_start_is_unavailable(self, monkeypatch):
+        import tensorrt
+
+        def fail(logger):
+            logger.log(tensorrt.ILogger.WARNING, "CUDA initialization failure with error: 999")
+            raise TypeError("factory function returned nullptr")
+
+        monkeypatch.setattr(tensorrt, "Runtime", fail)
+        with pytest.raises(BackendUnavailableError, match="does not start: CUDA initialization"):
+            open_linear()
+
+    def test_a_plan_of_another_network_is_refused_and_forgotten(self, gpu):
         model = onnx.load_model_from_string(linear_graph())
         del model.graph.output[0]
-        with pytest.raises(
-            PlanError, match=r"outputs \['label_ids'\]; expected images, and scores"
-        ):
+        with pytest.raises(PlanError) as held:
             open_linear(model.SerializeToString())
+        assert "outputs ['label_ids']; expected images, and scores" in str(held.value)
+        assert gpu.leaks() == []
 
     def test_a_gpu_that_is_not_there_is_refused(self, gpu):
         with pytest.raises(BackendUnavailableError, match=r"GPU 3 was asked for.* shows 1"):
