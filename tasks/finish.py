@@ -51,6 +51,7 @@ class Summary:
         rows_written: Rows that are new.
         ignored: Files and links that are no images.
         changed: Images that changed since their rows were computed.
+        planning_seconds: Listing the images and planning shards.
         seconds: From the start of the listing to the last published file.
         images_per_second: rows_written over the seconds of classifying.
         backend: What ran the model, in this run or in the one that wrote the rows.
@@ -71,6 +72,7 @@ class Summary:
     rows_written: int
     ignored: int
     changed: int
+    planning_seconds: float
     seconds: float
     images_per_second: float
     backend: str
@@ -131,6 +133,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         rows_written=written,
         ignored=sum(plan.ignored.values()),
         changed=plan.changed,
+        planning_seconds=round(plan.seconds, 3),
         seconds=round(plan.seconds + outcome.seconds, 3),
         images_per_second=round(written / outcome.seconds, 1) if written else 0.0,
         backend=made_by.backend,
