@@ -16,7 +16,7 @@ KEPT_LINES = 8
 
 
 class TensorRTLog:
-    """Keeps the last errors and passes warnings on to `logging`.
+    """Keeps the last errors, and passes warnings on to `logging`.
 
     Attributes:
         sink: What TensorRT takes as logger; lives as long as anything made with it.
@@ -33,6 +33,11 @@ class TensorRTLog:
             self._errors.append(text.strip())
         elif severity == "WARNING":
             self._warnings.append(text.strip())
+        self.tell(severity, text)
+
+    def tell(self, severity: str, text: str) -> None:
+        """Pass the line on to whoever reads it."""
+        if severity == "WARNING":
             logger.info("TensorRT warns: %s", text.strip())
 
     def take_errors(self) -> str:
