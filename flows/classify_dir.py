@@ -20,7 +20,6 @@ from flows.session import Session, current_session
 from flows.signature import takes_settings
 from flows.steps import classify, finish, plan, prepare
 from flows.usage import checked
-from tasks.finish import Summary
 
 __all__ = ["classify_dir"]
 
@@ -29,18 +28,21 @@ __all__ = ["classify_dir"]
 @takes_settings
 def classify_dir(images: str | list[str], **options: object) -> dict[str, Any] | State[Any]:
     """Classify directories of images with one model: one row for each image, in Parquet."""
-    settings = checked({"images": images, **options})
     session = current_session() or Session(show=progress_lines())
-    with api_logging():
+    with api_logging(), session.keeping_failure():
+        settings = checked({"images": images, **options})
         job = prepare(settings, session)
         work = plan(job)
         outcome = classify(job, work, session)
-        summary = finish(job, work, outcome, session)
-    return verdict(summary)
+        finish(job, work, outcome, session)
+    return verdict(session)
 
 
-def verdict(summary: Summary) -> dict[str, Any] | State[Any]:
-    """What the run is to Prefect: its summary, or a failed state where its exit code is not 0."""
-    if summary.exit_code == 0:
-        return asdict(summary)
-    return Failed(message="; ".join(summary.lines()))
+def verdict(session: Session) -> dict[str, Any] | State[Any]:
+    """What the run is to Prefect: its summary, or a failed state that says why in words."""
+    summary = session.summary
+    if summary is None:
+        return Failed(message=str(session.failure))
+    if summary.exit_code != 0:
+        return Failed(message=" ".join(summary.lines()))
+    return asdict(summary)

@@ -40,7 +40,8 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; what cannot be written is dropped."""
         label, style = STYLES.get(record.levelno, ("", ""))
-        line = Text(time.strftime("%H:%M:%S ", time.localtime(record.created)), style="dim")
+        line = Text()
+        line.append(time.strftime("%H:%M:%S ", time.localtime(record.created)), style="dim")
         line.append(label, style=style).append(record.getMessage())
         with contextlib.suppress(OSError):
             self._console.print(line, soft_wrap=True)

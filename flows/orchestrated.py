@@ -96,6 +96,8 @@ def _run_flow(settings: Settings, session: Session) -> None:
     try:
         with joined(session):
             state = classify_dir(**settings.model_dump(), return_state=True)
+        if session.failure is not None:
+            raise session.failure
         if session.summary is None:
             state.result()
     except Exception as error:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from flows.interrupt import Interrupted
+from flows.session import exit_code_of
 
 if TYPE_CHECKING:
     from tasks.finish import Summary
@@ -34,9 +35,8 @@ class Reporter:
 
     def failed(self, error: Exception) -> int:
         """Say what went wrong: in words where it was expected, with a traceback where not."""
-        exit_code = getattr(error, "exit_code", None)
-        text = str(error)
-        if not isinstance(exit_code, int):
+        exit_code, text = exit_code_of(error), str(error)
+        if exit_code is None:
             exit_code, text = 1, f"{type(error).__name__}: {error}"
             traceback.print_exception(error)
         _complain(f"error: {text}")

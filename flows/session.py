@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tasks.job import Job
     from tasks.progress import Progress
 
-__all__ = ["Session", "current_session", "joined"]
+__all__ = ["Session", "current_session", "exit_code_of", "joined"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -25,6 +25,7 @@ class Session:
         job: Prepared before the flow, so that a user's mistake shows before a server is started.
         progress: The last that was reported.
         summary: Set when the run is complete, whether Prefect hears of it or not.
+        failure: What ended the run instead, where it is an error that explains itself.
         stranded: Prefect's API went away, and threads of Prefect still wait for it.
     """
 
@@ -32,12 +33,29 @@ class Session:
     job: Job | None = None
     progress: Progress | None = None
     summary: Summary | None = None
+    failure: Exception | None = None
     stranded: bool = False
 
     def report(self, progress: Progress) -> None:
         """Keep and show a moment of the run."""
         self.progress = progress
         self.show(progress)
+
+    @contextlib.contextmanager
+    def keeping_failure(self) -> Iterator[None]:
+        """End the block at an error that explains itself, and keep it; others go their way."""
+        try:
+            yield
+        except Exception as error:
+            if exit_code_of(error) is None:
+                raise
+            self.failure = error
+
+
+def exit_code_of(error: BaseException) -> int | None:
+    """The exit code of an error that is raised on purpose and explains itself, else None."""
+    code = getattr(error, "exit_code", None)
+    return code if isinstance(code, int) else None
 
 
 _session: ContextVar[Session | None] = ContextVar("session", default=None)

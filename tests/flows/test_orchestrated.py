@@ -20,8 +20,10 @@ LONG = {"seconds": 120}
 def recorded(command) -> dict[str, object]:
     """The newest flow run in the temporary server's database."""
     with sqlite3.connect(command.out / "state" / "prefect" / "prefect.db") as database:
-        run, state = database.execute(
-            "SELECT id, state_type FROM flow_run ORDER BY created DESC LIMIT 1"
+        run, state, message = database.execute(
+            "SELECT flow_run.id, flow_run.state_type, flow_run_state.message FROM flow_run "
+            "JOIN flow_run_state ON flow_run_state.id = flow_run.state_id "
+            "ORDER BY flow_run.created DESC LIMIT 1"
         ).fetchone()
         tasks = database.execute(
             "SELECT name, state_type FROM task_run WHERE flow_run_id = ?", (run,)
@@ -33,6 +35,7 @@ def recorded(command) -> dict[str, object]:
     database.close()
     return {
         "state": state,
+        "message": message,
         "tasks": {name.partition("-")[0]: state for name, state in tasks},
         "artifacts": {key for (key,) in artifacts},
         "logs": {message for (message,) in logs},
@@ -71,7 +74,7 @@ def test_an_error_that_passes_is_tried_again_and_too_many_errors_fail_the_flow(p
     assert done.stdout == "100 images\nstatus failed\n"
     assert "Traceback" not in done.stderr
     record = recorded(prefect_command)
-    assert record["state"] == "FAILED"
+    assert (record["state"], record["message"]) == ("FAILED", "100 images status failed")
     assert record["tasks"]["classify"] == "COMPLETED"
 
 
@@ -81,7 +84,8 @@ def test_an_error_that_the_user_has_to_mend_is_told_once(prefect_command):
     assert done.returncode == 4
     assert done.stderr.splitlines()[-1] == "error: no image found in photos"
     assert "Traceback" not in done.stderr
-    assert recorded(prefect_command)["state"] == "FAILED"
+    record = recorded(prefect_command)
+    assert (record["state"], record["message"]) == ("FAILED", "no image found in photos")
 
 
 def test_a_mistake_is_told_before_a_server_is_started(command):
@@ -142,3 +146,18 @@ def test_an_api_that_cannot_be_reached_is_named(command):
     assert "the Prefect API at http://127.0.0.1:9/api (PREFECT_API_URL) cannot be" in done.stderr
     assert "--direct" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_profile_in_the_home_is_respected(command):
+    profiles = command.home / ".prefect" / "profiles.toml"
+    profiles.parent.mkdir()
+    profiles.write_text(
+        'active = "ours"\n[profiles.ours]\nPREFECT_API_URL = "http://127.0.0.1:9/api"\n'
+    )
+    command.environment["PREFECT_CLIENT_MAX_RETRIES"] = "0"
+
+    done = command.run()
+
+    assert done.returncode == 1
+    assert "the Prefect API at http://127.0.0.1:9/api" in done.stderr
+    assert not (command.out / "state" / "prefect" / "prefect.db").exists()
