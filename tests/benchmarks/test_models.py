@@ -111,20 +111,55 @@ def preprocessed(path, size):
     return ((pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).transpose(2, 0, 1)
 
 
-def test_whitened_logits_are_standardised_per_label_and_labels_differ(tmp_path):
-    images, folder = tmp_path / "images", tmp_path / "model"
-    write_images(images, 24, processes=1)
-    write_model_folder("resnet18", folder, size=64, classes=40)
-    batch = np.stack([preprocessed(path, 64) for path in sorted(images.rglob("*.jpg"))]).astype("f")
-    path = str(folder / "model.onnx")
-    before = run(path, {"pixel_values": batch})
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of 24 photographs, and what a model of 64x64 pixels is given for them."""
+    folder = tmp_path_factory.mktemp("photos")
+    write_images(folder, 24, processes=1)
+    batch = np.stack([preprocessed(path, 64) for path in sorted(folder.rglob("*.jpg"))])
+    return folder, {"pixel_values": batch.astype("f")}
+
+
+def whitened(folder, photos, classes):
+    images, feeds = photos
+    write_model_folder("resnet18", folder, size=64, classes=classes)
+    path = folder / "model.onnx"
+    before = run(str(path), feeds)
     whiten_last_layer(folder, images, 24)
-    after = run(path, {"pixel_values": batch})
+    onnx.checker.check_model(path, full_check=True)
+    return before, run(str(path), feeds)
+
+
+@pytest.mark.parametrize("classes", [8, 40])
+def test_whitened_logits_are_standardised_per_label_and_labels_differ(tmp_path, photos, classes):
+    before, after = whitened(tmp_path, photos, classes)
     np.testing.assert_allclose(after.mean(0), 0, atol=1e-3)
     np.testing.assert_allclose(after.std(0), 1, atol=1e-3)
-    assert len(set(after.argmax(1))) > 12 > len(set(before.argmax(1)))
+    assert len(set(after.argmax(1))) > min(classes, 24) / 2 > len(set(before.argmax(1)))
     best, second = -np.sort(-after, axis=1)[:, :2].T
     assert np.median(best - second) > 0.05
+
+
+def test_few_whitened_logits_do_not_correlate(tmp_path, photos):
+    _, logits = whitened(tmp_path, photos, 8)
+    np.testing.assert_allclose(np.cov(logits.T, bias=True), np.eye(8), atol=1e-3)
+
+
+def test_the_last_layer_sees_features_without_their_mean(tmp_path, photos):
+    """So that fp16 rounds numbers of the logits' size, and no larger ones that cancel."""
+    whitened(tmp_path, photos, 8)
+    model = onnx.load_model(tmp_path / "model.onnx")
+    assert not weights(model)["fc.bias"].any()
+    model.graph.output.append(onnx.ValueInfoProto(name="centred"))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (centred,) = session.run(["centred"], photos[1])
+    np.testing.assert_allclose(centred.mean(0), 0, atol=1e-4)
+
+
+def test_whitening_a_second_time_changes_nothing(tmp_path, photos):
+    _, once = whitened(tmp_path, photos, 8)
+    whiten_last_layer(tmp_path, photos[0], 24)
+    np.testing.assert_array_equal(run(str(tmp_path / "model.onnx"), photos[1]), once)
 
 
 def test_whitening_on_an_empty_folder_says_what_it_lacks(tmp_path):
