@@ -64,7 +64,7 @@ def _follow(child: _Child, deadline_s: float, report: Report) -> dict[str, Any]:
     event = BuildEvent(text="Starting TensorRT")
     while True:
         seconds = time.monotonic() - started
-        report(replace(event, text=f"Building the engine, {seconds:.0f} s: {event.text}"))
+        report(replace(event, text=f"Building the engine: {event.text}", seconds=seconds))
         if seconds >= deadline_s:
             raise EngineBuildError(
                 f"the build was killed at its deadline of {deadline_s:g} s, while at {event.text!r}"

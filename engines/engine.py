@@ -44,7 +44,12 @@ class BuildableModel(Protocol):
 
 
 def prepare_engine(
-    model: BuildableModel, settings: EngineSettings, store: EngineStore, report: Report = silent
+    model: BuildableModel,
+    settings: EngineSettings,
+    store: EngineStore,
+    report: Report = silent,
+    *,
+    rebuild: bool = False,
 ) -> StoredEngine:
     """Return the model's engine for this GPU and this TensorRT; build it where there is none.
 
@@ -55,6 +60,7 @@ def prepare_engine(
         settings: What to build, and where.
         store: Where engines are kept.
         report: Called in this thread; every few seconds while something is waited for.
+        rebuild: Build it even where there is one.
 
     Returns:
         The engine, in use until it is closed.
@@ -81,7 +87,7 @@ def prepare_engine(
         )
         build_in_child(model.graph, request, deadline_s=settings.deadline_s, report=report)
 
-    return store.get_or_build(manifest, build, report=report)
+    return store.get_or_build(manifest, build, rebuild=rebuild, report=report)
 
 
 def open_engine(
@@ -90,6 +96,8 @@ def open_engine(
     store: EngineStore,
     load: Callable[[StoredEngine], Loaded],
     report: Report = silent,
+    *,
+    rebuild: bool = False,
 ) -> Loaded:
     """Prepare an engine and load it; one that does not load is set aside and built once more.
 
@@ -100,12 +108,13 @@ def open_engine(
         load: Deserializes `plan` and closes the engine when it is done with it; raises PlanError
             where TensorRT refuses the plan.
         report: As in `prepare_engine`.
+        rebuild: As in `prepare_engine`.
 
     Raises:
         PlanError: The engine does not load even when it was just built.
         EngineError: As in `prepare_engine`, or what `load` raised.
     """
-    engine = prepare_engine(model, settings, store, report)
+    engine = prepare_engine(model, settings, store, report, rebuild=rebuild)
     try:
         return _load(engine, store, load)
     except PlanError as error:

@@ -108,7 +108,12 @@ class EngineStore:
             make_private(folder)
 
     def get_or_build(
-        self, manifest: Manifest, build: Callable[[Path], None], *, report: Report = silent
+        self,
+        manifest: Manifest,
+        build: Callable[[Path], None],
+        *,
+        rebuild: bool = False,
+        report: Report = silent,
     ) -> StoredEngine:
         """Return the engine of this manifest; build it where there is none or it is damaged.
 
@@ -117,6 +122,8 @@ class EngineStore:
         Args:
             manifest: What the engine is to be built from.
             build: Builds it into the folder given: engine.plan, layers.json, build.log.
+            rebuild: Build even where there is one, which goes into quarantine once its successor
+                is complete, and stays where it is if the build fails.
             report: Told what is going on.
 
         Raises:
@@ -125,18 +132,22 @@ class EngineStore:
         """
         started = time.monotonic()
         key = manifest.key()
-        stored = self._load_undamaged(key)
+        stored = None if rebuild else self._load_undamaged(key)
         if stored is None:
-            waiting = BuildEvent(text="Waiting for the process that builds this engine")
             lock = FileLock.wait(
                 self._layout.build_lock(key),
                 timeout_s=BUILD_WAIT_S,
-                on_wait=lambda: report(waiting),
+                on_wait=lambda: report(
+                    BuildEvent(
+                        text="Waiting for the process that builds this engine",
+                        seconds=time.monotonic() - started,
+                    )
+                ),
             )
             with lock or nullcontext():
                 if lock is not None and lock.effective:
                     remove_leftovers(self._layout, locked=key)
-                stored = self._load_or_build(manifest, build, report)
+                stored = self._load_or_build(manifest, build, rebuild, report)
         return replace(stored, seconds=time.monotonic() - started)
 
     def load(self, key: str) -> StoredEngine | None:
@@ -172,7 +183,7 @@ class EngineStore:
         )
 
     def quarantine(self, key: str) -> Path | None:
-        """Set an engine aside that is damaged or that TensorRT does not load.
+        """Set an engine aside: it is damaged, does not load, or has a successor.
 
         Returns:
             Where it lies now; None where it was gone already.
@@ -202,7 +213,7 @@ class EngineStore:
             return None  # looked into under the lock
 
     def _load_or_build(
-        self, manifest: Manifest, build: Callable[[Path], None], report: Report
+        self, manifest: Manifest, build: Callable[[Path], None], rebuild: bool, report: Report
     ) -> StoredEngine:
         """Look again, now that nobody else builds; quarantine what is damaged; build."""
         key = manifest.key()
@@ -212,11 +223,13 @@ class EngineStore:
             aside = self.quarantine(key)
             why = [f"the stored engine is damaged and now in {aside}: {error}"]
         else:
-            if stored is not None:
+            if stored is not None and not rebuild:
                 return stored
-            why = self._why(manifest)
+            why = self._why(manifest) if stored is None else ["another build of it was asked for"]
+            if stored is not None:
+                stored.close()
         report(BuildEvent(text=f"Building the engine: {'; '.join(why)}"))
-        self._build(manifest, build, why)
+        self._build(manifest, build, why, replaced=rebuild)
         try:
             stored = self.load(key)
         except PlanError:
@@ -233,7 +246,14 @@ class EngineStore:
             return [f"the store holds no engine of {manifest.model}"]
         return manifest.explain(earlier)
 
-    def _build(self, manifest: Manifest, build: Callable[[Path], None], why: list[str]) -> None:
+    def _build(
+        self,
+        manifest: Manifest,
+        build: Callable[[Path], None],
+        why: list[str],
+        *,
+        replaced: bool,
+    ) -> None:
         """Build aside and publish, or leave nothing but the log of the failure."""
         started = time.monotonic()
         key = manifest.key()
@@ -245,6 +265,8 @@ class EngineStore:
                 raise EngineBuildError(f"{error}{self._keep_log(key, staging)}") from error
             seconds = time.monotonic() - started
             write_entry(staging, manifest, seconds=seconds, built_at=time.time(), why=why)
+            if replaced:
+                self.quarantine(key)
             self._publish(staging, key)
         except OSError as error:
             raise PlanError(f"the engine cannot be kept in {self._layout.root}: {error}") from error
