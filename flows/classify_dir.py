@@ -4,7 +4,7 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     # Read the command line first: importing Prefect takes longer than showing --help.
-    from flows.command import main
+    from flows.classify_command import main
 
     raise SystemExit(main())
 
@@ -20,17 +20,18 @@ from flows.session import Session, current_session
 from flows.signature import takes_settings
 from flows.steps import classify, finish, plan, prepare
 from flows.usage import checked
+from tasks.settings import Settings
 
 __all__ = ["classify_dir"]
 
 
 @flow(name="classify_dir", persist_result=False)
-@takes_settings
+@takes_settings(Settings)
 def classify_dir(images: str | list[str], **options: object) -> dict[str, Any] | State[Any]:
     """Classify directories of images with one model: one row for each image, in Parquet."""
     session = current_session() or Session(show=progress_lines())
     with api_logging(), session.keeping_failure():
-        settings = checked({"images": images, **options})
+        settings = checked(Settings, {"images": images, **options})
         job = prepare(settings, session)
         work = plan(job)
         outcome = classify(job, work, session)

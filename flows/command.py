@@ -1,4 +1,4 @@
-"""The command line of classify_dir: read first, run then; imports nothing slow to show its help."""
+"""A command over one list of parameters: read first, run then; help imports nothing slow."""
 
 from __future__ import annotations
 
@@ -9,158 +9,152 @@ import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter
+from cyclopts import App, ArgumentCollection, CycloptsError
 from cyclopts.config import Dict, Env
 
 from flows.interrupt import Interrupted, interruptible
-from flows.report import Reporter
+from flows.manners import GROUP, PREFIX, Manners, every_option, parameters_of
+from flows.report import Ending, Reporter
 from flows.session import Session
 from flows.signature import set_signature, settings_signature
 from flows.usage import UsageError, checked, in_words
-from tasks.settings import Settings
+from tasks.model_settings import ModelSettings
 
 if TYPE_CHECKING:
-    from tasks.finish import Summary
+    from rich.console import Console
 
-__all__ = ["main"]
+__all__ = ["Command", "Request"]
 
-PROGRAM = "python -m flows.classify_dir"
-PREFIX = "NIGHTSHIFT_"
-GROUP = Group("This command", sort_key=9)
+Kind = TypeVar("Kind", bound=ModelSettings)
+Own = TypeVar("Own", bound=Manners)
 
-INTRODUCTION = f"""\
-Classify images with an ONNX model: one row for each image, in Parquet.
-The same command again does only what is missing.
-
-{PROGRAM} photos -m resnet50/ -o out
-
+SOURCES = f"""\
 Every option can also stand in a TOML file (--config) or in a variable
 ({PREFIX}TOP_K=3). Flags win over variables, and variables over the file."""
-
-EPILOGUE = """\
-Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but
-more errors than --max-error-rate; 4 no image found; 130, 143 interrupted."""
-
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manners:
-    """How the command behaves; none of it changes a row of the table."""
+class Request(Generic[Kind, Own]):
+    """A command line that was understood."""
 
-    config: Annotated[
-        str | None,
-        Parameter(help="File of options, as top_k = 3.", metavar="FILE.toml"),
-    ] = None
-    direct: Annotated[
-        bool,
-        Parameter(help="Run without Prefect, which starts seconds sooner."),
-    ] = False
-    json: Annotated[bool, Parameter(help="Print the summary as one JSON object.")] = False
-    quiet: Annotated[bool, Parameter(help="Only warnings, errors and the summary.")] = False
-    progress: Annotated[
-        bool | None,
-        Parameter(
-            help="Show progress: a bar on a terminal, else lines. [default: yes]",
-            negative="--no-progress",
-        ),
-    ] = None
-    log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Parameter(help="What stderr tells.")
-    ] = "info"
+    settings: Kind
+    manners: Own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A command line that was understood."""
+class Command(Generic[Kind, Own]):
+    """One command.
 
-    settings: Settings
-    manners: Manners
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Classify as the command line says.
-
-    Returns:
-        The exit code; 0 done, 1 failed, 2 wrong usage, 3 too many errors, 4 no image, 128 + signal.
+    Attributes:
+        program: How it is typed.
+        introduction: What `--help` begins with.
+        epilogue: What it ends with.
+        settings: Its parameters.
+        manners: How it behaves besides.
+        run: Does what was asked for; called with the console for whatever it shows.
+        state: Says in words, after an interruption, what is done and what the same command does.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # what libraries deprecate is no news for our users
-    session = Session()
-    with interruptible():
-        exit_code = _answer(arguments, session)
-    if session.stranded:
-        # Prefect's threads try for minutes to tell a server that is gone; all else is done.
-        sys.stdout.flush()
-        os._exit(exit_code)
-    return exit_code
 
+    program: str
+    introduction: str
+    epilogue: str
+    settings: type[Kind]
+    manners: type[Own]
+    run: Callable[[Request[Kind, Own], Session, Console], Ending]
+    state: Callable[[Session], str]
 
-def _answer(arguments: Sequence[str], session: Session) -> int:
-    """Read, run, and say how it ended."""
-    reporter = Reporter(as_json="--json" in arguments)
-    try:
-        request = read(arguments)
-        if request is None:
-            return 0
-        reporter.as_json = request.manners.json
-        return reporter.finished(run(request, session))
-    except Interrupted as stop:
-        return reporter.interrupted(stop, session.progress)
-    except Exception as error:
-        return reporter.failed(error)
+    def main(self, arguments: Sequence[str] | None = None) -> int:
+        """Do what a command line says; returns the exit code, 128 + signal where one ended it."""
+        arguments = sys.argv[1:] if arguments is None else arguments
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")  # what libraries deprecate is no news for our users
+        session = Session()
+        with interruptible():
+            exit_code = self._answer(arguments, session)
+        if session.stranded:
+            # Prefect's threads try for minutes to tell a server that is gone; all else is done.
+            sys.stdout.flush()
+            os._exit(exit_code)
+        return exit_code
 
+    def read(self, arguments: Sequence[str]) -> Request[Kind, Own] | None:
+        """Understand a command line.
 
-def read(arguments: Sequence[str]) -> Request | None:
-    """Understand a command line.
+        Returns:
+            None where help or the version was asked for, which is printed then.
 
-    Returns:
-        None where help or the version was asked for, which is printed then.
+        Raises:
+            UsageError: It asks for what cannot be; the message names field, value and what is
+                expected.
+        """
+        try:
+            command, bound, _ = self._app().parse_args(
+                arguments, exit_on_error=False, print_error=False
+            )
+            result = command(*bound.args, **bound.kwargs)
+        except (CycloptsError, UsageError) as error:
+            text = str(error)
+            if isinstance(error, CycloptsError):
+                text = in_words(error, self.settings)
+            raise UsageError(f"{text}\n{self.program} --help lists the options.") from error
+        return result if isinstance(result, Request) else None
 
-    Raises:
-        UsageError: It asks for what cannot be; the message names field, value and what is expected.
-    """
-    try:
-        command, bound, _ = _app().parse_args(arguments, exit_on_error=False, print_error=False)
-        result = command(*bound.args, **bound.kwargs)
-    except (CycloptsError, UsageError) as error:
-        text = in_words(error) if isinstance(error, CycloptsError) else str(error)
-        raise UsageError(f"{text}\n{PROGRAM} --help lists the options.") from error
-    return result if isinstance(result, Request) else None
+    def _answer(self, arguments: Sequence[str], session: Session) -> int:
+        """Read, run, and say how it ended."""
+        reporter = Reporter(as_json="--json" in arguments)
+        try:
+            request = self.read(arguments)
+            if request is None:
+                return 0
+            reporter.as_json = request.manners.json
+            return reporter.finished(self._run(request, session))
+        except Interrupted as stop:
+            return reporter.interrupted(stop, self.state(session))
+        except Exception as error:
+            return reporter.failed(error)
 
+    def _run(self, request: Request[Kind, Own], session: Session) -> Ending:
+        """Do what was asked for, and let nobody else write to stdout."""
+        from flows.console import log_to_stderr
 
-def run(request: Request, session: Session) -> Summary:
-    """Do what was asked, under Prefect or directly."""
-    with contextlib.redirect_stdout(sys.stderr), _showing(request.manners, session):
-        _warn_of_unknown_variables()
-        if request.manners.direct:
-            from flows.direct import run_directly
+        level = "warning" if request.manners.quiet else request.manners.log_level
+        with contextlib.redirect_stdout(sys.stderr), log_to_stderr(level) as console:
+            _warn_of_unknown_variables()
+            return self.run(request, session, console)
 
-            return run_directly(request.settings, session)
-        from flows.orchestrated import run_under_prefect
+    def _app(self) -> App:
+        app = App(
+            name=self.program,
+            help=f"{self.introduction}\n\n{SOURCES}",
+            help_format="plaintext",
+            help_epilogue=self.epilogue,
+            version=_version,
+            config=[Env(PREFIX, command=False), _config_file],
+        )
+        for name in ("--help", "--version"):
+            app[name].group = GROUP
+        app.default(self._request())
+        return app
 
-        return run_under_prefect(request.settings, session)
+    def _request(self) -> Callable[..., Request[Kind, Own]]:
+        """A function whose signature is the command line."""
 
+        def request(positional: object, **options: object) -> Request[Kind, Own]:
+            own: dict[str, Any] = {
+                field.name: options.pop(field.name, field.default) for field in fields(self.manners)
+            }
+            values = {self.settings.positional: positional, **options}
+            return Request(settings=checked(self.settings, values), manners=self.manners(**own))
 
-def _app() -> App:
-    app = App(
-        name=PROGRAM,
-        help=INTRODUCTION,
-        help_format="plaintext",
-        help_epilogue=EPILOGUE,
-        version=_version,
-        config=[Env(PREFIX, command=False), _config_file],
-    )
-    for name in ("--help", "--version"):
-        app[name].group = GROUP
-    app.default(_request)
-    return app
+        parameters = settings_signature(self.settings).parameters.values()
+        set_signature(request, inspect.Signature([*parameters, *parameters_of(self.manners)]))
+        return request
 
 
 def _version() -> str:
@@ -182,56 +176,14 @@ def _config_file(app: App, commands: tuple[str, ...], options: ArgumentCollectio
                     values = tomllib.load(file)
             except (OSError, ValueError) as error:
                 raise UsageError(f"config (--config): {path} cannot be read: {error}") from error
-            Dict(values, source=path)(app, commands, options)
-
-
-def _request(images: list[str] | str, **options: object) -> Request:
-    own: dict[str, Any] = {
-        field.name: options.pop(field.name, field.default) for field in fields(Manners)
-    }
-    return Request(settings=checked({"images": images, **options}), manners=Manners(**own))
-
-
-def _signature() -> inspect.Signature:
-    """The parameters of the flow, and those of the command line alone."""
-    shown = Parameter(group=GROUP, negative="", show_env_var=False, show_default=False)
-    hints = get_type_hints(Manners, include_extras=True)
-    own = []
-    for field in fields(Manners):
-        annotation, parameter = get_args(hints[field.name])
-        own.append(
-            inspect.Parameter(
-                field.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=field.default,
-                annotation=Annotated[annotation, shown, parameter],
-            )
-        )
-    return inspect.Signature([*settings_signature().parameters.values(), *own])
-
-
-set_signature(_request, _signature())
+            others = every_option() - {option.field_info.name for option in options}
+            mine = {key: values[key] for key in values if key.replace("-", "_") not in others}
+            Dict(mine, source=path)(app, commands, options)
 
 
 def _warn_of_unknown_variables() -> None:
     """A misspelt variable would be silently without effect."""
-    known = {PREFIX + name.upper() for name in _signature().parameters}
+    known = {PREFIX + name.upper() for name in every_option()}
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             logger.warning("the variable %s is set, but there is no such option", name)
-
-
-@contextlib.contextmanager
-def _showing(manners: Manners, session: Session) -> Iterator[None]:
-    """Log to stderr, and show progress there, while the run goes on."""
-    from flows.console import log_to_stderr, progress_bar, progress_lines
-
-    with log_to_stderr("warning" if manners.quiet else manners.log_level) as console:
-        if manners.quiet or manners.progress is False:
-            yield
-        elif console.is_terminal:
-            with progress_bar(console) as session.show:
-                yield
-        else:
-            session.show = progress_lines()
-            yield

@@ -6,16 +6,25 @@ import json
 import sys
 import traceback
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 from flows.interrupt import Interrupted
 from flows.session import exit_code_of
 
-if TYPE_CHECKING:
-    from tasks.finish import Summary
-    from tasks.progress import Progress
+__all__ = ["Ending", "Reporter"]
 
-__all__ = ["Reporter"]
+
+class Ending(Protocol):
+    """What a command leaves: a dataclass, whose fields are the one object of `--json`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def exit_code(self) -> int:
+        """What the command returns."""
+
+    def lines(self) -> list[str]:
+        """The same for a person."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,7 +37,7 @@ class Reporter:
 
     as_json: bool
 
-    def finished(self, summary: Summary) -> int:
+    def finished(self, summary: Ending) -> int:
         """Print the summary; returns its exit code."""
         self._print(asdict(summary), "\n".join(summary.lines()))
         return summary.exit_code
@@ -43,14 +52,9 @@ class Reporter:
         self._print({"status": "failed", "error": text, "exit_code": exit_code})
         return exit_code
 
-    def interrupted(self, stop: Interrupted, progress: Progress | None) -> int:
-        """Say what was finished, and that the same command goes on from there."""
-        text = f"{stop} before the first image; the same command starts again"
-        if progress is not None:
-            text = (
-                f"{stop} after {progress.done:,} of {progress.total:,} images; "
-                "finished shards are kept, and the same command resumes"
-            )
+    def interrupted(self, stop: Interrupted, state: str) -> int:
+        """Say that it was ended from outside, and in which state things are."""
+        text = f"{stop} {state}"
         _complain(text)
         self._print({"status": "interrupted", "error": text, "exit_code": stop.exit_code})
         return stop.exit_code

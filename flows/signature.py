@@ -12,20 +12,27 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
-from tasks.settings import Settings
+from tasks.model_settings import ModelSettings
 
 __all__ = ["set_signature", "settings_signature", "takes_settings"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+WHAT = "What, with which model, where to"
+RUNNING = "Running the model"
+
 SECTIONS = {
-    "images": "What, with which model, where to",
+    "model": WHAT,
     "preprocess": "Preprocessing (default: what the model's own files say)",
     "labels": "Labels and scores",
-    "backend": "Running the model",
+    "precision": RUNNING,
+    "engine_cache": "TensorRT engine (commands with the same options share it)",
+    "images": WHAT,
+    "backend": RUNNING,
     "shard_size": "Table and run",
+    "rebuild": "This build",
 }
-"""The first parameter of each section of `--help`, and the section's title."""
+"""Where a section of `--help` begins among the fields of settings, or goes on; in order."""
 
 SHORT = {"model": "-m", "output": "-o"}
 
@@ -43,6 +50,11 @@ METAVARS = {
     "output_name": "NAME",
     "batch_size": "N|MIN:OPT:MAX",
     "image_size": "N|MIN:OPT:MAX",
+    "engine_cache": "FOLDER",
+    "workspace": "SIZE",
+    "device_memory": "GIB",
+    "build_timeout": "SECONDS",
+    "seconds": "SECONDS",
     "run_id": "NAME",
 }
 """What the help calls a value, where its type says too little."""
@@ -60,43 +72,54 @@ CONVERTERS: dict[frozenset[object], Callable[[object, Sequence[Token]], object]]
 """Numbers are decimal digits: left to itself, cyclopts takes 2.5 for 2, and 0x3 for 3."""
 
 
-def settings_signature() -> inspect.Signature:
-    """Build the signature whose parameters are the fields of `Settings`.
+def settings_signature(kind: type[ModelSettings]) -> inspect.Signature:
+    """Build the signature whose parameters are the fields of some settings.
 
     Returns:
-        `images` by position or by name, all others by name only. Each annotation carries the
-        field's constraints, for Prefect and pydantic, and how the command line shows it.
+        `kind.positional` by position or by name, all others by name only; section by section, and
+        in each what must be given first. Each annotation carries the field's constraints, for
+        Prefect and pydantic, and how the command line shows it.
     """
-    parameters = []
-    section = 0
-    for name, field in Settings.model_fields.items():
-        section += name in SECTIONS
-        group = Group(list(SECTIONS.values())[section - 1], sort_key=section)
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.POSITIONAL_OR_KEYWORD
-                if name == "images"
-                else inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty if field.is_required() else field.default,
-                annotation=Annotated[field.rebuild_annotation(), _option(name, field, group)],
-            )
-        )
-    return inspect.Signature(parameters)
+    titles = list(dict.fromkeys(SECTIONS.values()))
+    title = ""
+    placed = []
+    for name, field in kind.model_fields.items():
+        title = SECTIONS.get(name, title)
+        place = (titles.index(title), name != kind.positional, not field.is_required())
+        placed.append((place, _parameter(kind, name, field, Group(title, sort_key=place[0]))))
+    return inspect.Signature([parameter for _, parameter in sorted(placed, key=lambda p: p[0])])
 
 
-def takes_settings(function: Function) -> Function:
-    """Give `function(images, **options)` the signature of `Settings`, and a docstring with Args.
+def _parameter(
+    kind: type[ModelSettings], name: str, field: FieldInfo, group: Group
+) -> inspect.Parameter:
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if name == kind.positional
+        else inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if field.is_required() else field.default,
+        annotation=Annotated[field.rebuild_annotation(), _option(name, field, group)],
+    )
+
+
+def takes_settings(kind: type[ModelSettings]) -> Callable[[Function], Function]:
+    """Give a function the signature of some settings, and a docstring with Args.
 
     Prefect reads the descriptions of its form from the docstring, everything else from the
     signature.
     """
-    arguments = "".join(
-        f"    {name}: {field.description}\n" for name, field in Settings.model_fields.items()
-    )
-    set_signature(function, settings_signature())
-    function.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{arguments}"
-    return function
+
+    def decorate(function: Function) -> Function:
+        signature = settings_signature(kind)
+        arguments = "".join(
+            f"    {name}: {kind.model_fields[name].description}\n" for name in signature.parameters
+        )
+        set_signature(function, signature)
+        function.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{arguments}"
+        return function
+
+    return decorate
 
 
 def set_signature(function: Callable[..., Any], signature: inspect.Signature) -> None:

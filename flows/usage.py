@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping
-from typing import Literal, Union, get_args, get_origin
+from typing import Literal, TypeVar, Union, get_args, get_origin
 
 from cyclopts import Argument, CycloptsError
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tasks.settings import Settings
+from tasks.model_settings import ModelSettings
 
 __all__ = ["UsageError", "checked", "in_words"]
+
+Kind = TypeVar("Kind", bound=ModelSettings)
+Fields = Mapping[str, FieldInfo]
 
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
@@ -30,56 +34,57 @@ class UsageError(Exception):
     exit_code = 2
 
 
-def checked(values: Mapping[str, object]) -> Settings:
+def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
     """Make settings of values by name.
 
     Raises:
         UsageError: Some are wrong; the message has a line for each.
     """
     try:
-        return Settings.model_validate(dict(values))
+        return kind.model_validate(dict(values))
     except ValidationError as error:
-        raise UsageError(_explain(error)) from error
+        raise UsageError(_explain(error, kind.model_fields)) from error
 
 
-def in_words(error: CycloptsError) -> str:
+def in_words(error: CycloptsError, kind: type[ModelSettings]) -> str:
     """What is wrong with a command line, a variable or a configuration file."""
     option = error.argument
-    if option is None or option.field_info.name not in Settings.model_fields:
+    fields = kind.model_fields
+    if option is None or option.field_info.name not in fields:
         return str(error)
     name = option.field_info.name
     if isinstance(error.__cause__, ValidationError):
-        text = _explain(error.__cause__, name)
+        text = _explain(error.__cause__, fields, name)
     elif given := _given(error):
-        text = f"{_called(name)}: {given!r} given, expected {_expected(name)}"
+        text = f"{_called(name)}: {given!r} given, expected {_expected(fields[name])}"
     else:
-        text = f"{_called(name)}: no value given. {Settings.model_fields[name].description}"
+        text = f"{_called(name)}: no value given. {fields[name].description}"
     return text + _origin(option)
 
 
-def _explain(error: ValidationError, name: str | None = None) -> str:
+def _explain(error: ValidationError, fields: Fields, name: str | None = None) -> str:
     """Turn pydantic's report on settings, or on one field's value, into a line for each field."""
     lines: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         field_name = name or str(detail["loc"][0] if detail["loc"] else "")
-        lines.setdefault(field_name, _line(field_name, detail))
+        lines.setdefault(field_name, _line(field_name, detail, fields))
     return "\n".join(lines.values())
 
 
-def _line(name: str, detail: ErrorDetails) -> str:
+def _line(name: str, detail: ErrorDetails, fields: Fields) -> str:
     if not name:
         return _own_words(detail)
-    if name not in Settings.model_fields:
+    if name not in fields:
         return f"{name}: there is no such parameter"
     if detail["type"] == "missing" and len(detail["loc"]) == 1:
         return f"{_called(name)}: no value given"
     own = detail["type"] == "value_error"
-    wanted = _own_words(detail) if own else f"expected {_expected(name)}"
+    wanted = _own_words(detail) if own else f"expected {_expected(fields[name])}"
     return f"{_called(name)}: {detail['input']!r} given, {wanted}"
 
 
 def _own_words(detail: ErrorDetails) -> str:
-    """The text of a ValueError that Settings raised itself."""
+    """The text of a ValueError that the settings raised themselves."""
     return str(detail["ctx"]["error"])
 
 
@@ -102,9 +107,8 @@ def _origin(option: Argument) -> str:
     return ""
 
 
-def _expected(name: str) -> str:
+def _expected(field: FieldInfo) -> str:
     """What a field accepts."""
-    field = Settings.model_fields[name]
     bounds = {
         sign: getattr(constraint, sign)
         for constraint in field.metadata

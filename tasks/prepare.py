@@ -13,9 +13,10 @@ from engines.preprocess import PreprocessOverrides
 from shards.output import OutputTree
 from tasks.errors import SettingsError
 from tasks.job import Job
+from tasks.model_settings import ModelSettings
 from tasks.settings import Settings
 
-__all__ = ["prepare"]
+__all__ = ["model_request", "prepare"]
 
 
 def prepare(settings: Settings, run_id: str | None = None) -> Job:
@@ -44,7 +45,7 @@ def prepare(settings: Settings, run_id: str | None = None) -> Job:
     )
 
 
-def model_request(settings: Settings) -> ModelRequest:
+def model_request(settings: ModelSettings) -> ModelRequest:
     """What the settings say of the model."""
     auto_is_none = {
         name: None if getattr(settings, name) == "auto" else getattr(settings, name)

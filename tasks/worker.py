@@ -16,7 +16,7 @@ from typing import NoReturn
 from engines.errors import CudaError, DeviceMemoryError, ModelError
 from engines.lifetime import die_with_parent
 from shards.allocator import tune_allocator
-from tasks.backends import open_classifier
+from tasks.backends import largest_batch, open_classifier
 from tasks.messages import Failed, Message, Notice, Ready, WorkOrder
 from tasks.prepare import prepare
 from tasks.shard_work import ShardWork
@@ -52,9 +52,9 @@ def _work(order: WorkOrder, send: Send, batch_size: list[int]) -> None:
             f"the model changed while the run was starting: it was {order.model_id} and is "
             f"{job.model.model_id}. Run again."
         )
+    batch_size[0] = largest_batch(job.settings, order.batch_limit)
     opened = open_classifier(job.settings, job.model, order.batch_limit)
     with opened.classifier as classifier:
-        batch_size[0] = classifier.batch_size
         send(
             Ready(
                 backend=classifier.info.backend,

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from flows.signature import settings_signature
 from tasks.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -38,11 +39,14 @@ def test_quick_start_is_two_commands_that_set_everything_up_below_the_clone():
 
 def test_the_options_are_listed_with_their_defaults():
     rows = re.findall(
-        r"^\| `--([a-z-]+)` \| (.*?) \| (.*?) \|$", section("## Reference"), re.MULTILINE
+        r"^\| `--([a-z0-9-]+)` \| (.*?) \| (.*?) \|$", section("## Reference"), re.MULTILINE
     )
     listed = {name.replace("-", "_"): default.strip("`") for name, default, _ in rows}
     fields = Settings.model_fields
     own = {"images", "model", "output"}
+    assert [name for name in listed if name in fields] == [
+        name for name in settings_signature(Settings).parameters if name not in own
+    ]
     assert set(listed) - {"config", "direct", "json"} == set(fields) - own
     for name in set(fields) - own:
         default = fields[name].default

@@ -107,7 +107,7 @@ module("finish", finish=finish, Summary=Summary)
 module("job", Job=object, Plan=object, Outcome=object)
 
 if __name__ == "__main__":
-    from flows.command import main
+    from flows.classify_command import main
 
     code = main()
     if "modules" in FAKE:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.command import main, read
+from flows.classify_command import COMMAND, main
 from flows.usage import UsageError
+
+read = COMMAND.read
 
 ROOT = Path(__file__).parent.parent.parent
 ASKED = ("photos", "-m", "model", "-o", "out")
@@ -56,6 +58,11 @@ BAD = [
     ("--image-size", "big", "N or min:opt:max"),
     ("--input-size", "224x", "N or HEIGHTxWIDTH"),
     ("--resize-size", "0x3", "integers from 1 to 16384"),
+    ("--workspace", "4", "a size with its unit, from 1MiB to 4096GiB"),
+    ("--builder-optimization-level", "6", "from 0 to 5"),
+    ("--max-aux-streams", "-1", "from 0 to 64"),
+    ("--hardware-compatibility", "ampere+", "one of none, same_compute_capability, ampere_plus"),
+    ("--build-timeout", "0", "from 1 to 604800"),
     ("--extensions", "jpg", "a dot with letters or digits"),
     ("--run-id", "../up", "letters, digits, dots"),
     ("--recursive=maybe", "", "true or false"),
@@ -184,6 +191,13 @@ def test_a_mistake_in_the_file_names_the_file(tmp_path, text, expected):
     assert expected in str(caught.value)
 
 
+def test_a_file_may_hold_the_options_of_other_commands(tmp_path):
+    config = tmp_path / "nightly.toml"
+    config.write_text('model = "m"\noutput = "o"\nseconds = 1.0\nrebuild = true\ntop_k = 3\n')
+
+    assert read(["photos", "--config", str(config)]).settings.top_k == 3
+
+
 def test_a_mistake_in_a_variable_names_the_variable(monkeypatch):
     monkeypatch.setenv("NIGHTSHIFT_TOP_K", "many")
 
@@ -199,7 +213,7 @@ def test_a_range_that_begins_with_a_dash_is_a_value():
 def test_help_is_quick_and_imports_nothing_heavy():
     code = (
         "import sys\n"
-        "from flows.command import main\n"
+        "from flows.classify_command import main\n"
         "assert main(['--help']) == 0\n"
         "heavy = 'prefect pyarrow onnx onnxruntime PIL numpy tensorrt cuda'.split()\n"
         "print([name for name in heavy if name in sys.modules], file=sys.stderr)\n"

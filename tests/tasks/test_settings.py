@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from tasks.settings import Settings
+from tasks.model_settings import ModelSettings
+from tasks.settings import BuildSettings, Settings
 
 ASKED = {"images": "photos", "model": "model", "output": "out"}
 
@@ -94,3 +95,34 @@ def test_the_defaults_are_those_that_the_readme_promises():
 
     assert (settings.batch_size, settings.shard_size, settings.top_k) == (64, 10_000, 5)
     assert (settings.max_error_rate, settings.retries, settings.workers) == (0.05, 2, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (None, None),
+        ("1MiB", 2**20),
+        ("4GiB", 2**32),
+        ("4096mib", 2**32),
+        ("0.5 GiB", 2**29),
+        ("4096GiB", 2**42),
+    ],
+)
+def test_a_workspace_is_a_size_with_its_unit(given, expected):
+    assert Settings(**ASKED, workspace=given).workspace_bytes == expected
+
+
+@pytest.mark.parametrize("wrong", ["4", "4G", "4GB", "0GiB", "4097GiB", "-1GiB", "1e3GiB", 4])
+def test_a_workspace_without_a_unit_or_out_of_range_is_refused(wrong):
+    with pytest.raises(ValidationError):
+        Settings(**ASKED, workspace=wrong)
+
+
+def test_every_command_has_what_an_engine_depends_on():
+    shared = set(ModelSettings.model_fields)
+
+    assert shared < set(Settings.model_fields)
+    assert shared < set(BuildSettings.model_fields)
+    assert BuildSettings(model="model").model_dump(include=shared) == Settings(**ASKED).model_dump(
+        include=shared
+    )
