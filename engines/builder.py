@@ -126,8 +126,10 @@ class _Build:
         trt = self.trt
         network = self.builder.create_network(self.features.network_flags)
         parser = trt.OnnxParser(network, self.log.sink)
-        # On by default since 10; without it 8.6 takes a plugin, which is not loaded here.
-        parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
+        if b"InstanceNormalization" in graph:
+            # On by default since 10; without it 8.6 takes a plugin, which is not loaded here. For
+            # no other model, as 8.6.0's library has no such call and 8.6.1's bindings crash on it.
+            parser.set_flag(trt.OnnxParserFlag.NATIVE_INSTANCENORM)
         if not parser.parse(graph):
             errors = [parser.get_error(index) for index in range(parser.num_errors)]
             reasons = "; ".join(self.parser_error(graph, error) for error in errors)
