@@ -90,7 +90,7 @@ def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
 
 def _tell(result: Plan) -> None:
     _log.info(
-        "%s images to do in %d shards, %s there already (listed and planned in %.1f s)",
+        "%s images to do (shards: %d), %s done before (listed and planned in %.1f s)",
         f"{result.images_todo:,}",
         len(result.todo),
         f"{result.images_done:,}",
