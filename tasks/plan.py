@@ -12,6 +12,7 @@ from shards.errors import NoImagesError
 from shards.footer import SCHEMA_VERSION, FooterInfo
 from shards.listing import list_directory
 from shards.plan import PlanLog, ShardRef, work_key
+from tasks.explain import explain
 from tasks.job import Job, Plan
 from tasks.version import tool_version
 
@@ -28,6 +29,7 @@ def plan(job: Job) -> Plan:
         NoImagesError: There is no image in any of them.
         OutputError: The plan log cannot be read or written.
     """
+    _log.info("%s", explain(job.model))
     started = time.monotonic()
     shards, ignored, changed = _list(job)
     done: list[FooterInfo] = []
