@@ -14,7 +14,6 @@ from engines.profile import Profile, parse_batch_size, parse_image_size
 from engines.settings import BuilderSettings, EngineSettings
 from engines.store import EngineStore, StoredEngine
 from tests.engines.wrapped_graphs import wrapped_cnn
-from tests.simulators.installed import simulated_environment, simulated_gpu
 
 HEIGHT, WIDTH = parse_image_size("16")
 BUILDER = BuilderSettings(
@@ -35,29 +34,12 @@ MODEL = Model(wrapped_cnn())
 
 
 @pytest.fixture
-def gpu(monkeypatch):
-    """A simulated GPU for this process and for its children."""
-    entered = []
-
-    def install(version: str = "10.16.1", **settings: object) -> None:
-        for name, value in simulated_environment(version, **settings).items():
-            monkeypatch.setenv(name, value)
-        context = simulated_gpu(version, **settings)
-        context.__enter__()
-        entered.append(context)
-
-    yield install
-    for context in reversed(entered):
-        context.__exit__(None, None, None)
-
-
-@pytest.fixture
 def store(tmp_path):
     return EngineStore(tmp_path / "cache")
 
 
-def test_the_first_start_builds_and_the_second_reads(gpu, store):
-    gpu()
+def test_the_first_start_builds_and_the_second_reads(install_gpu, store):
+    install_gpu()
     events: list[BuildEvent] = []
     with prepare_engine(MODEL, SETTINGS, store, events.append) as first:
         assert first.built
@@ -74,13 +56,13 @@ def test_the_first_start_builds_and_the_second_reads(gpu, store):
     assert [path.suffix for path in store.timings.iterdir()].count(".cache") == 1
 
 
-def test_another_tensorrt_gpu_model_or_profile_rebuilds_and_says_why(gpu, store):
-    gpu("8.6.1")
+def test_another_tensorrt_gpu_model_or_profile_rebuilds_and_says_why(install_gpu, store):
+    install_gpu("8.6.1")
     prepare_engine(MODEL, SETTINGS, store).close()
-    gpu("10.16.1")
+    install_gpu("10.16.1")
     with prepare_engine(MODEL, SETTINGS, store) as engine:
         assert engine.why == ("built for TensorRT 8.6.1, this is 10.16.1",)
-    gpu("10.16.1", name="Simulated L4", compute_capability=[8, 9])
+    install_gpu("10.16.1", name="Simulated L4", compute_capability=[8, 9])
     with prepare_engine(MODEL, SETTINGS, store) as engine:
         assert engine.why == (
             "built for the GPU Simulated H200, this is Simulated L4",
@@ -95,8 +77,8 @@ def test_another_tensorrt_gpu_model_or_profile_rebuilds_and_says_why(gpu, store)
         assert engine.why == ("built for batch size 1:4:8, this is 1:8:16",)
 
 
-def test_what_does_not_change_the_engine_rebuilds_nothing(gpu, store):
-    gpu()
+def test_what_does_not_change_the_engine_rebuilds_nothing(install_gpu, store):
+    install_gpu()
     prepare_engine(MODEL, SETTINGS, store).close()
     renamed = replace(MODEL, name="renamed", model_id="renamed@0123456789ab")
     relaxed = replace(SETTINGS, deadline_s=10.0, timing_cache=False)
@@ -104,8 +86,8 @@ def test_what_does_not_change_the_engine_rebuilds_nothing(gpu, store):
         assert not engine.built
 
 
-def test_a_build_that_fails_leaves_a_log_that_the_message_names(gpu, store):
-    gpu()
+def test_a_build_that_fails_leaves_a_log_that_the_message_names(install_gpu, store):
+    install_gpu()
     height, width = parse_image_size("8:16:32")
     profile = replace(BUILDER.profile, height=height, width=width)
     with pytest.raises(EngineBuildError, match=r"input is fixed.*\nThe log .* is (\S+)$") as error:
@@ -113,8 +95,8 @@ def test_a_build_that_fails_leaves_a_log_that_the_message_names(gpu, store):
     assert Path(str(error.value).split()[-1]).is_file()
 
 
-def test_no_gpu_is_reported_as_such(gpu, store):
-    gpu(device_count=0)
+def test_no_gpu_is_reported_as_such(install_gpu, store):
+    install_gpu(device_count=0)
     with pytest.raises(BackendUnavailableError, match="--backend onnxruntime"):
         prepare_engine(MODEL, SETTINGS, store)
 
@@ -134,8 +116,8 @@ class Loader:
         return "loaded"
 
 
-def test_an_engine_that_does_not_load_is_built_once_more(gpu, store):
-    gpu()
+def test_an_engine_that_does_not_load_is_built_once_more(install_gpu, store):
+    install_gpu()
     prepare_engine(MODEL, SETTINGS, store).close()
     events: list[BuildEvent] = []
     load = Loader(refusals=1)
@@ -145,8 +127,8 @@ def test_an_engine_that_does_not_load_is_built_once_more(gpu, store):
     assert len(list((load.loaded[0].folder.parent / ".quarantine").iterdir())) == 1
 
 
-def test_the_second_failure_to_load_is_reported_and_nothing_bad_is_kept(gpu, store):
-    gpu()
+def test_the_second_failure_to_load_is_reported_and_nothing_bad_is_kept(install_gpu, store):
+    install_gpu()
     prepare_engine(MODEL, SETTINGS, store).close()
     load = Loader(refusals=2)
     with pytest.raises(PlanError, match="Error Code 1: tag"):
@@ -155,16 +137,16 @@ def test_the_second_failure_to_load_is_reported_and_nothing_bad_is_kept(gpu, sto
     assert store.entries() == []
 
 
-def test_a_fresh_engine_that_does_not_load_is_not_built_again(gpu, store):
-    gpu()
+def test_a_fresh_engine_that_does_not_load_is_not_built_again(install_gpu, store):
+    install_gpu()
     load = Loader(refusals=1)
     with pytest.raises(PlanError, match="Error Code 1: tag"):
         open_engine(MODEL, SETTINGS, store, load)
     assert [engine.built for engine in load.loaded] == [True]
 
 
-def test_another_error_while_loading_keeps_the_engine(gpu, store):
-    gpu()
+def test_another_error_while_loading_keeps_the_engine(install_gpu, store):
+    install_gpu()
 
     def fail(engine: StoredEngine) -> None:
         raise RuntimeError("a mistake")

@@ -16,9 +16,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from tests.simulators.memory import (
     Access,
@@ -130,6 +133,7 @@ class Machine:
         total_bytes: int = 2**30,
         device_count: int = 1,
         build_seconds: float = 0.0,
+        fault: dict[str, Any] | None = None,
     ) -> None:
         """Forget everything and start anew.
 
@@ -141,6 +145,9 @@ class Machine:
             total_bytes: Of its memory.
             device_count: GPUs in the machine, all alike.
             build_seconds: How long TensorRT takes to build an engine.
+            fault: {"operation": number, "code": status} lets the queued operation of this number
+                (from 1) fail when it runs, {"operation": number} lets it never end. With
+                "once": path, that happens to the first process that gets there, and makes the file.
         """
         self.order, self.name, self.compute_capability = order, name, tuple(compute_capability)
         self.device_count, self.build_seconds = device_count, build_seconds
@@ -161,6 +168,7 @@ class Machine:
         self._failing_call: tuple[int, int] | None = None
         self._failing_operation: tuple[int, int] | None = None
         self._refused_call = 0
+        self._fault = fault
 
     # Faults
 
@@ -312,7 +320,22 @@ class Machine:
         if self._failing_operation and self.operations_run == self._failing_operation[0]:
             self.sticky = self._failing_operation[1]
             raise Failure(self.sticky)
+        self._meet_fault()
         head.run()
+
+    def _meet_fault(self) -> None:
+        """Fail or hang, if this is the operation, and no process did so before."""
+        if self._fault is None or self.operations_run != self._fault["operation"]:
+            return
+        if "once" in self._fault:
+            try:
+                Path(self._fault["once"]).touch(exist_ok=False)
+            except FileExistsError:
+                return
+        if "code" not in self._fault:
+            time.sleep(3600)
+        self.sticky = self._fault["code"]
+        raise Failure(self.sticky)
 
     def _run_some(self) -> None:
         """Let a random number of operations of random streams make progress."""
