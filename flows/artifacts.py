@@ -21,7 +21,7 @@ from prefect.artifacts import (
 )
 
 if TYPE_CHECKING:
-    from tasks.finish import Summary
+    from flows.report import Ending
     from tasks.progress import Progress
 
 __all__ = ["progress_artifact", "summary_artifact"]
@@ -53,7 +53,7 @@ def progress_artifact(report: Callable[[Progress], None]) -> Iterator[Callable[[
         thread.join(PATIENCE_S)
 
 
-def summary_artifact(summary: Summary) -> None:
+def summary_artifact(summary: Ending) -> None:
     """Put the summary on Prefect's page of the run."""
     text = "\n".join(f"- {line}" for line in summary.lines())
     thread = _thread(lambda: _send(lambda: _create_summary(text)))
