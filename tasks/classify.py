@@ -26,8 +26,9 @@ BEFORE_FIRST = ""
 ATTEMPTS_PER_SHARD = 2
 """A shard that was open in this many processes that died is set aside and reported."""
 
-PATIENCE_START_S = 3600.0
-"""An engine may be built before the first message; its build has a shorter deadline of its own."""
+PATIENCE_START_S = 600.0
+"""Before the first image a model of gigabytes is read and opened. An engine that has to be built
+first may take hours, but says every half minute that it goes on (tasks.engine.BuildLog)."""
 
 PATIENCE_BATCH_S = 300.0
 """A batch of photographs takes seconds; a device that is silent for this long hangs."""
@@ -163,8 +164,11 @@ def _after_failure(work: _Work, end: _End, left: list[ShardRef]) -> list[list[Sh
         work.failures[name] += 1
     if work.failures[BEFORE_FIRST] >= ATTEMPTS_PER_SHARD:
         raise WorkFailedError(f"the device process failed before its first image: {reason}")
-    _log.warning("The device process failed (%s): starting another.", reason)
     again = [[shard] for shard in blamed if work.failures[shard.id] < ATTEMPTS_PER_SHARD]
     work.set_aside |= {s.id: reason for s in blamed if work.failures[s.id] >= ATTEMPTS_PER_SHARD}
     rest = [shard for shard in left if shard not in blamed]
-    return again + ([rest] if rest else [])
+    groups = again + ([rest] if rest else [])
+    _log.warning(
+        "The device process failed (%s)%s", reason, ": starting another." if groups else "."
+    )
+    return groups
