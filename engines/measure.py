@@ -21,7 +21,7 @@ from engines.tensorrt_engine import Engine
 from engines.tensorrt_runner import TensorRTClassifier
 from engines.tensorrt_slots import HostSlot, Lane
 
-__all__ = ["Latency", "Throughput", "Timing", "bare_loop", "fill_slots", "measure", "ring"]
+__all__ = ["Latency", "Throughput", "Timing", "bare_loop", "fill_slots", "measure", "ring", "timed"]
 
 FIRST_BATCHES = 2
 """Kernels are loaded with the first batch; the second belongs to the estimate all the same."""
@@ -190,7 +190,7 @@ def bare_loop(
             stream.synchronize()
             return time.perf_counter() - started
 
-        batches, elapsed = _timed(run, seconds)
+        batches, elapsed = timed(run, seconds)
     owned.close()
     return Timing(images_per_second=batches * batch_size / elapsed, batches=batches)
 
@@ -222,7 +222,7 @@ def ring(classifier: TensorRTClassifier, seconds: float, *, in_flight: int | Non
                 classifier.submit(classifier.acquire(), classifier.batch_size)
         return time.perf_counter() - started
 
-    batches, elapsed = _timed(run, seconds)
+    batches, elapsed = timed(run, seconds)
     rate = batches * classifier.batch_size / elapsed
     return Timing(images_per_second=rate, batches=batches, latencies_ms=latencies_ms)
 
@@ -242,8 +242,16 @@ def _fill(slot: HostSlot, noise: np.random.Generator) -> None:
     slot.images[:] = noise.integers(0, 256, slot.images.shape, np.uint8)
 
 
-def _timed(run: Callable[[int], float], seconds: float) -> tuple[int, float]:
-    """Warm up, then run about as many batches as take `seconds`; how many, and how long it took."""
+def timed(run: Callable[[int], float], seconds: float) -> tuple[int, float]:
+    """Warm up, then time a loop.
+
+    Args:
+        run: Runs so many batches, and returns the seconds that they took.
+        seconds: About how long the loop is to be timed.
+
+    Returns:
+        The batches that were timed, and the seconds that they took.
+    """
     batches, elapsed = FIRST_BATCHES, run(FIRST_BATCHES)
     for wanted in (seconds * WARM_UP_SHARE, seconds):
         batches = max(1, round(wanted * batches / elapsed))

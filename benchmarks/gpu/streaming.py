@@ -16,11 +16,8 @@ import os
 import statistics
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from itertools import cycle, islice
@@ -32,15 +29,10 @@ from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
 from benchmarks.gpu.engines import Subject, stored_engine
-from engines.cuda import Stream
-from engines.device import MemoryBudget, device_info
-from engines.memory import DeviceBuffer
+from engines.measure import Timing, bare_loop, fill_slots, ring, timed
 from engines.model import ModelRequest, load_model
 from engines.streaming import stream
-from engines.tensorrt_engine import Engine
-from engines.tensorrt_runner import TensorRTClassifier
 
-WARM_UP_BATCHES = 20
 DECODED_IMAGES = 4096
 """Images that "decoded before" draws from: 616 MB of 224x224, no cache holds them."""
 
@@ -48,19 +40,6 @@ PERCENTILES = (50, 90, 99)
 BARE = "bare enqueue loop, no copies"
 
 app = App(help=__doc__)
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measurement.
-
-    Attributes:
-        images_per_second: Over the whole measurement.
-        latencies_ms: From a batch's submission to its results in hand; empty for the bare loop.
-    """
-
-    images_per_second: float
-    latencies_ms: list[float]
 
 
 @app.default
@@ -89,7 +68,7 @@ def main(
     """
     loaded = load_model(ModelRequest(path=model))
     with stored_engine(loaded, engines, precision=precision, batch_size=batch_size) as subject:
-        measures: dict[str, Callable[[], Figure]] = {
+        measures: dict[str, Callable[[], Timing]] = {
             BARE: lambda: bare(subject, seconds),
             "1 slot, one step after the other": lambda: full(subject, seconds, 1, 1),
             "2 slots, 2 in flight": lambda: full(subject, seconds, 2, 2),
@@ -98,7 +77,7 @@ def main(
             "6 slots, 2 in flight, CUDA graph": lambda: full(subject, seconds, 6, 2, graph=True),
             f"decoded before, {threads} threads": lambda: filled(subject, seconds, threads),
         }
-        figures: dict[str, list[Figure]] = {name: [] for name in measures}
+        figures: dict[str, list[Timing]] = {name: [] for name in measures}
         for number in range(rounds):
             for name, measure in measures.items():
                 figures[name].append(measure())
@@ -110,50 +89,28 @@ def main(
     print_table(report)
 
 
-def bare(subject: Subject, seconds: float) -> Figure:
-    """The network on one stream, over and over, on whatever its buffers hold."""
-    with ExitStack() as owned:
-        device_info()  # selects the GPU
-        queue = owned.enter_context(Stream())
-        engine = Engine(subject.engine.plan, MemoryBudget())
-        owned.callback(engine.close)
-        context = engine.new_context(stream=queue)
-        owned.callback(context.close)
-        layout = engine.layout(context, subject.batch_size, subject.image_size)
-        sizes = {"images": layout.image_bytes, **{o.name: o.row_bytes for o in layout.outputs}}
-        buffers = {
-            name: owned.enter_context(DeviceBuffer(subject.batch_size * row))
-            for name, row in sizes.items()
-        }
-        owned.callback(queue.synchronize)
-        context.set_addresses({name: buffer.handle for name, buffer in buffers.items()})
-
-        def run(batches: int) -> float:
-            started = time.perf_counter()
-            for _ in range(batches):
-                context.enqueue(stream=queue)
-            queue.synchronize()
-            return time.perf_counter() - started
-
-        batches = _batches(run(WARM_UP_BATCHES), WARM_UP_BATCHES, seconds)
-        return Figure(batches * subject.batch_size / run(batches), [])
+def bare(subject: Subject, seconds: float) -> Timing:
+    """The network on one stream, over and over, on the same images."""
+    return bare_loop(
+        subject.engine.plan,
+        batch_size=subject.batch_size,
+        image_size=subject.image_size,
+        seconds=seconds,
+    )
 
 
 def full(
     subject: Subject, seconds: float, slots: int, in_flight: int, *, graph: bool = False
-) -> Figure:
+) -> Timing:
     """Slots that are full already: upload, compute and download alone."""
     with subject.open(slots=slots, max_in_flight=in_flight, cuda_graph=graph) as classifier:
         if graph and not classifier.uses_cuda_graph:
             raise RuntimeError("the engine was not captured: there is no graph to measure")
-        _fill_all_slots(classifier)
-        batches = _batches(_turn(classifier, WARM_UP_BATCHES, []), WARM_UP_BATCHES, seconds)
-        latencies: list[float] = []
-        elapsed = _turn(classifier, batches, latencies)
-    return Figure(batches * subject.batch_size / elapsed, latencies)
+        fill_slots(classifier)
+        return ring(classifier, seconds)
 
 
-def filled(subject: Subject, seconds: float, threads: int) -> Figure:
+def filled(subject: Subject, seconds: float, threads: int) -> Timing:
     """Decoded images in memory, each copied into its slot by one of several threads."""
     decoded = decoded_images(subject.image_size)
 
@@ -162,16 +119,17 @@ def filled(subject: Subject, seconds: float, threads: int) -> Figure:
         images[:] = decoded[first : first + len(items)]
         return [None] * len(items)
 
-    def run(classifier: TensorRTClassifier, batches: int) -> float:
-        items = islice(cycle(range(DECODED_IMAGES)), batches * subject.batch_size)
-        started = time.perf_counter()
-        for _ in stream(items, fill, classifier, executor):
-            pass
-        return time.perf_counter() - started
-
     with subject.open() as classifier, ThreadPoolExecutor(threads) as executor:
-        batches = _batches(run(classifier, WARM_UP_BATCHES), WARM_UP_BATCHES, seconds)
-        return Figure(batches * subject.batch_size / run(classifier, batches), [])
+
+        def run(batches: int) -> float:
+            items = islice(cycle(range(DECODED_IMAGES)), batches * subject.batch_size)
+            started = time.perf_counter()
+            for _ in stream(items, fill, classifier, executor):
+                pass
+            return time.perf_counter() - started
+
+        batches, elapsed = timed(run, seconds)
+    return Timing(images_per_second=batches * subject.batch_size / elapsed, batches=batches)
 
 
 @cache
@@ -181,37 +139,7 @@ def decoded_images(size: tuple[int, int]) -> NDArray[np.uint8]:
     return rng.integers(0, 256, (DECODED_IMAGES, *size, 3), np.uint8)
 
 
-def _fill_all_slots(classifier: TensorRTClassifier) -> None:
-    """Noise into every slot, and each of them once through the GPU."""
-    rng = np.random.default_rng(0)
-    slots = [classifier.acquire() for _ in range(classifier.slot_count)]
-    for slot in slots:
-        slot.images[:] = rng.integers(0, 256, slot.images.shape, np.uint8)
-        classifier.submit(slot, classifier.batch_size)
-    for _ in slots:
-        classifier.collect()
-
-
-def _turn(classifier: TensorRTClassifier, batches: int, latencies_ms: list[float]) -> float:
-    """Seconds that full slots take through the GPU; adds each batch's latency."""
-    submitted: deque[float] = deque()
-    started = time.perf_counter()
-    for number in range(batches + classifier.max_in_flight):
-        if number >= classifier.max_in_flight:
-            classifier.collect()
-            latencies_ms.append(1000 * (time.perf_counter() - submitted.popleft()))
-        if number < batches:
-            submitted.append(time.perf_counter())
-            classifier.submit(classifier.acquire(), classifier.batch_size)
-    return time.perf_counter() - started
-
-
-def _batches(elapsed: float, batches: int, seconds: float) -> int:
-    """How many batches will take `seconds`."""
-    return max(1, round(seconds * batches / elapsed))
-
-
-def summarize(figures: dict[str, list[Figure]], subject: Subject) -> dict[str, object]:
+def summarize(figures: dict[str, list[Timing]], subject: Subject) -> dict[str, object]:
     """Medians over the rounds, and the rounds themselves."""
     lines = {}
     for name, rounds in figures.items():

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from engines.errors import DeviceMemoryError, EngineError
-from engines.measure import Latency, Timing, _timed, bare_loop, measure
+from engines.measure import Latency, Timing, bare_loop, measure, timed
 from tests.engines.tensorrt_runs import HEIGHT, WIDTH, linear_graph
 from tests.simulators.installed import simulated_gpu
 from tests.simulators.plans import build_plan
@@ -87,7 +87,7 @@ def test_the_warm_up_sets_the_number_of_batches():
         ran.append(batches)
         return batches * (0.5 if len(ran) == 1 else 0.01)
 
-    assert _timed(run, seconds=2.0) == (200, 2.0)
+    assert timed(run, seconds=2.0) == (200, 2.0)
     assert ran == [2, 1, 200]
 
 
