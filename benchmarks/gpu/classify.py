@@ -130,7 +130,8 @@ def main(
         batch_size: Images in a batch.
         engine_cache: Where engines are kept; WORK/engines by default.
         seconds: How long each loop of build_engine's measurement lasts.
-        json_file: Where every figure goes, again after each model and precision.
+        json_file: Where every figure goes, again after each model and precision. Those of others
+            that it holds already are kept.
     """
     tune_allocator()
     work = work.resolve()
@@ -146,7 +147,7 @@ def main(
     with step("images"):
         if sum(1 for _ in photos.rglob("*.jpg")) != images:
             write_images(photos, images)
-    cases: list[Case] = []
+    cases = earlier_cases(json_file)
     for name in models or ["resnet18", "resnet50"]:
         folder = work / "models" / name
         with step(f"{name}: model"):
@@ -154,13 +155,21 @@ def main(
         reference = reference_logits(folder, photos, reference_images, work / "reference")
         for precision in precisions or ["fp16", "fp32"]:
             case = Case(model=name, precision=precision)
-            cases.append(case)
             prove(case, folder, reference, ground)
-            report = facts(PACKAGES) | {"cases": [asdict(one) for one in cases]}
+            cases[name, precision] = asdict(case)
+            report = facts(PACKAGES) | {"cases": list(cases.values())}
             if json_file is not None:
                 json_file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print_table(report)
-    return 1 if any(case.missed for case in cases) else 0
+    return 1 if any(case["missed"] for case in cases.values()) else 0
+
+
+def earlier_cases(json_file: Path | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """The cases that a report holds already, by model and precision."""
+    if json_file is None or not json_file.exists():
+        return {}
+    report = json.loads(json_file.read_text(encoding="utf-8"))
+    return {(case["model"], case["precision"]): case for case in report["cases"]}
 
 
 def make_model(name: Architecture, folder: Path, photos: Path) -> None:
