@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator
 
 import pytest
+
+# Before anything is imported that would write into the home directory of whoever runs the tests.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+_prefect_home = tempfile.TemporaryDirectory(prefix="nightshift-tests-", ignore_cleanup_errors=True)
+os.environ["PREFECT_HOME"] = _prefect_home.name
 
 from tests.simulators.installed import simulated_environment, simulated_gpu
 from tests.simulators.machine import Machine

@@ -218,9 +218,17 @@ def test_errors_survive_json(error, expected):
 
 
 def running_children() -> list[int]:
-    """Processes that this one started and that have not ended."""
+    """Processes that this one started and that have not ended.
+
+    Not multiprocessing's resource tracker, which some test before may have started for good.
+    """
     listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-    return [pid for pid in map(int, listed.split()) if is_running(pid)]
+    return [pid for pid in map(int, listed.split()) if is_running(pid) and not is_tracker(pid)]
+
+
+def is_tracker(pid: int) -> bool:
+    """Whether a process is multiprocessing's resource tracker."""
+    return b"multiprocessing.resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 def is_running(pid: int) -> bool:
