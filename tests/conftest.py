@@ -13,8 +13,8 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 _prefect_home = tempfile.TemporaryDirectory(prefix="nightshift-tests-", ignore_cleanup_errors=True)
 os.environ["PREFECT_HOME"] = _prefect_home.name
 
-from tests.simulators.installed import simulated_environment, simulated_gpu
-from tests.simulators.machine import Machine
+from tests.simulators.installed import simulated_environment, simulated_gpu  # noqa: E402
+from tests.simulators.machine import Machine  # noqa: E402
 
 
 @pytest.fixture
