@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from flows.retry import retried
 from flows.session import Session
-from tasks.classify import classify
-from tasks.finish import Summary, finish
-from tasks.plan import plan
-from tasks.prepare import prepare
+from tasks.device_process import Standby
 from tasks.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.finish import Summary
 
 __all__ = ["run_directly"]
 
 
 def run_directly(settings: Settings, session: Session) -> Summary:
-    """Classify, with no server and no record but the run's own."""
+    """Classify, with no server and no record but the run's own.
+
+    The device process starts first of all and loads what it needs while this one prepares and
+    plans. Under Prefect that would be in vain: its server starts slower than the device.
+    """
     retries = settings.retries
-    job = prepare(settings)
-    work = retried(retries, plan, job)
-    outcome = retried(retries, classify, job, work, session.report)
+    with Standby(settings) as standby:
+        # Half a second of imports, beside those of the device process.
+        from tasks.classify import classify
+        from tasks.finish import finish
+        from tasks.plan import plan
+        from tasks.prepare import prepare
+
+        job = prepare(settings)
+        work = retried(retries, plan, job)
+        outcome = retried(retries, classify, job, work, session.report, standby)
     return retried(retries, finish, job, work, outcome)

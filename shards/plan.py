@@ -28,6 +28,7 @@ from shards.listing import InputBatch
 from shards.output import OutputTree, output_errors
 from shards.plan_file import PlanFile, PlanWriter
 from shards.plan_header import PlanHeader
+from shards.shard_ref import ShardRef
 
 __all__ = ["PlanLog", "PlanUpdate", "ShardInputs", "ShardRef", "work_key"]
 
@@ -38,28 +39,6 @@ MAX_ATTEMPTS = 100
 # Plans that may each keep the row group (1 to 2 MB) in which the last batch ended. With more, as
 # after a year of nights, it is decoded again for the next batch.
 MAX_PLANS_IN_MEMORY = 32
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ShardRef:
-    """One shard of one plan.
-
-    Attributes:
-        plan: Number of the plan, from 1.
-        ordinal: Number of the shard in it, from 0.
-        rows: Images in it.
-        digest: SHA-256 of its root, paths, sizes and times.
-    """
-
-    plan: int
-    ordinal: int
-    rows: int
-    digest: str
-
-    @property
-    def id(self) -> str:
-        """The stem of its file's name, as 'p000001-00000'."""
-        return f"p{self.plan:06d}-{self.ordinal:05d}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from typing import BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -220,6 +219,9 @@ class PlanFile:
             rows = np.arange(start, stop)
             found = np.arange(first, last)
         else:
+            # Takes 50 ms to import, and only a folder that has changed needs it.
+            import pyarrow.compute as pc
+
             positions = pc.index_in(listed, value_set=planned).fill_null(-1).to_numpy()
             rows = np.flatnonzero(positions >= 0)
             found = positions[rows] + first

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from shards.plan import ShardRef
-from tasks.device_process import DeviceProcess, StalledError
+from shards.shard_ref import ShardRef
+from tasks.device_process import DeviceProcess, StalledError, Standby
 from tasks.errors import WorkFailedError
-from tasks.job import Job, Outcome, Plan
+from tasks.job import FIRST_RESULT, Job, Outcome, Plan
 from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started, WorkOrder
+from tasks.process_start import seconds_since_start
 from tasks.progress import Progress, ProgressMeter
 
 __all__ = ["classify"]
@@ -38,6 +39,7 @@ def classify(
     job: Job,
     plan: Plan,
     report: Callable[[Progress], None],
+    standby: Standby | None = None,
 ) -> Outcome:
     """Classify the shards that are still to do.
 
@@ -49,6 +51,7 @@ def classify(
         job: The request.
         plan: Its shards.
         report: Called with the progress at most a few times a second.
+        standby: The first process, where one was started before; else it is started here.
 
     Returns:
         What was published, and by which backend.
@@ -56,8 +59,7 @@ def classify(
     Raises:
         WorkFailedError: Some shards could not be done; everything published stays.
     """
-    started = time.monotonic()
-    work = _Work(job=job, meter=ProgressMeter(plan.images_todo, report))
+    work = _Work(job=job, meter=ProgressMeter(plan.images_todo, report), standby=standby)
     groups = [list(plan.todo)] if plan.todo else []
     while groups:
         groups = _run_one(work, groups.pop(0)) + groups
@@ -67,7 +69,11 @@ def classify(
             f"{len(work.set_aside)} of {len(plan.todo)} shards failed {ATTEMPTS_PER_SHARD} times "
             f"and were set aside ({shards}). The others are finished. Run again to retry."
         )
-    return Outcome(ready=work.ready, seconds=time.monotonic() - started)
+    return Outcome(
+        ready=work.ready,
+        seconds=time.monotonic() - work.started,
+        reached={stage: seconds_since_start(at) for stage, at in work.reached.items()},
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,12 +82,21 @@ class _Work:
 
     job: Job
     meter: ProgressMeter
+    standby: Standby | None
+    started: float = field(default_factory=time.monotonic)
+    reached: dict[str, float] = field(default_factory=dict)
+    """When the first process that was ready had got how far, by `time.monotonic`."""
     published: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Rows and errors of every published shard."""
     ready: Ready | None = None
     batch_limit: int | None = None
     failures: Counter[str] = field(default_factory=Counter)
     set_aside: dict[str, str] = field(default_factory=dict)
+
+    def new_process(self) -> DeviceProcess:
+        """Start a process, or take the one that stands by; the caller closes it."""
+        waiting = None if self.standby is None else self.standby.take()
+        return DeviceProcess(self.job.settings) if waiting is None else waiting
 
 
 @dataclass(slots=True)
@@ -96,13 +111,13 @@ class _End:
 def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
     """Let one process work on `shards`; returns the groups that are left of them."""
     order = WorkOrder(
-        settings=work.job.settings,
         run_id=work.job.run_id,
         model_id=work.job.model.model_id,
         shards=shards,
         batch_limit=work.batch_limit,
     )
-    with DeviceProcess(order) as process:
+    with work.new_process() as process:
+        process.send(order)
         end = _listen(work, process)
     left = [shard for shard in shards if shard.id not in work.published]
     if end.reason is None and not left:
@@ -129,11 +144,14 @@ def _listen(work: _Work, process: DeviceProcess) -> _End:
                     end.reason = death
                 return end
             case Ready():
+                if work.ready is None:
+                    work.reached |= {"plan": work.started, **message.reached}
                 work.ready = message
                 patience = PATIENCE_BATCH_S
             case Started(shard=shard):
                 end.open.append(shard)
             case Advanced():
+                work.reached.setdefault(FIRST_RESULT, time.monotonic())
                 work.meter.add(message.done - done, message.errors - errors)
                 done, errors = message.done, message.errors
             case Published(shard=shard):

@@ -9,13 +9,15 @@ from __future__ import annotations
 import select
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tasks.messages import Message, WorkOrder, read_message
+from tasks.messages import Message, Setup, WorkOrder, read_message
+from tasks.settings import Settings
 
-__all__ = ["DeviceProcess", "StalledError"]
+__all__ = ["DeviceProcess", "StalledError", "Standby"]
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where this very code lives: the child must not pick up another `tasks` from its directory."""
@@ -28,21 +30,34 @@ class StalledError(Exception):
     """The process has said nothing for too long."""
 
 
-class DeviceProcess:
-    """A worker process, owned: closing it ends it, and it dies with its parent."""
+START = f"""\
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # before anything slow: see tasks.worker
+sys.path[0] = {str(ROOT)!r}
+from tasks.worker import main
+main()
+"""
 
-    def __init__(self, order: WorkOrder) -> None:
-        start = f"import sys; sys.path[0] = {str(ROOT)!r}; from tasks.worker import main; main()"
+
+class DeviceProcess:
+    """A worker process, owned: closing it ends it, and it dies with its parent.
+
+    It imports and loads at once whatever the settings ask for, and touches neither the device's
+    memory nor the output before it has an order.
+    """
+
+    def __init__(self, settings: Settings) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._unread = b""
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(order.model_dump_json().encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # It died at once: the first read says so.
+        self._has_order = False
+        self._write(Setup(settings=settings))
+
+    def send(self, order: WorkOrder) -> None:
+        """Say what is to be done; once."""
+        self._has_order = True
+        self._write(order)
 
     def next_message(self, timeout_s: float) -> Message | None:
         """Wait for the next message.
@@ -74,7 +89,10 @@ class DeviceProcess:
     def close(self) -> None:
         """End the process if it still runs. Idempotent."""
         if self._process.poll() is None:
-            self._process.terminate()
+            if self._has_order:
+                self._process.terminate()
+            else:
+                self._process.kill()  # it has begun nothing that wants an end in order
             try:
                 self._process.wait(GRACE_S)
             except subprocess.TimeoutExpired:
@@ -82,7 +100,44 @@ class DeviceProcess:
                 self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):  # what it did not read any more
+                    pipe.close()
+
+    def _write(self, line: Setup | WorkOrder) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It died: the next read says so.
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Standby:
+    """A device process that starts before there is work for it; ended here unless it is taken."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._process: DeviceProcess | None = DeviceProcess(settings)
+
+    def take(self) -> DeviceProcess | None:
+        """Hand the process over, to be closed by the caller; None where that was done before."""
+        process, self._process = self._process, None
+        return process
+
+    def close(self) -> None:
+        """End the process, unless it was taken. Idempotent."""
+        if (process := self.take()) is not None:
+            process.close()
 
     def __enter__(self) -> Self:
         return self

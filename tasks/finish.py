@@ -11,7 +11,7 @@ from typing import Any
 from shards.commit import write_run_record
 from shards.errors import OutputError
 from shards.footer import FooterInfo, read_footer
-from tasks.job import Job, Outcome, Plan
+from tasks.job import FIRST_RESULT, Job, Outcome, Plan
 from tasks.version import tool_version
 
 __all__ = ["Engine", "Summary", "finish"]
@@ -53,6 +53,8 @@ class Summary:
         changed: Images that changed since their rows were computed.
         planning_seconds: Listing the images and planning shards.
         seconds: From the start of the listing to the last published file.
+        first_result_seconds: From the start of the command's process until the first batch was
+            back from the device; None where there was nothing to do.
         images_per_second: rows_written over the seconds of classifying.
         backend: What ran the model, in this run or in the one that wrote the rows.
         precision: Likewise.
@@ -74,6 +76,7 @@ class Summary:
     changed: int
     planning_seconds: float
     seconds: float
+    first_result_seconds: float | None
     images_per_second: float
     backend: str
     precision: str
@@ -135,6 +138,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         changed=plan.changed,
         planning_seconds=round(plan.seconds, 3),
         seconds=round(plan.seconds + outcome.seconds, 3),
+        first_result_seconds=outcome.reached.get(FIRST_RESULT),
         images_per_second=round(written / outcome.seconds, 1) if written else 0.0,
         backend=made_by.backend,
         precision=made_by.precision,
@@ -146,7 +150,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         ),
         output=job.settings.output,
     )
-    write_run_record(job.tree, job.run_id, _record(job, plan, summary))
+    write_run_record(job.tree, job.run_id, _record(job, plan, outcome, summary))
     return summary
 
 
@@ -161,13 +165,14 @@ def _footer(job: Job, shard_id: str) -> FooterInfo:
     return footer
 
 
-def _record(job: Job, plan: Plan, summary: Summary) -> dict[str, Any]:
+def _record(job: Job, plan: Plan, outcome: Outcome, summary: Summary) -> dict[str, Any]:
     """The record of the run: run.json."""
     return {
         **asdict(summary),
         "tool_version": tool_version(),
         "started_at": job.started_at.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "startup_seconds": dict(outcome.reached),
         "ignored_by_reason": plan.ignored,
         "shards": [shard.id for shard in plan.todo],
         "parameters": job.settings.model_dump(mode="json"),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from engines.model import Model
 from shards.footer import FooterInfo
 from shards.output import OutputTree
-from shards.plan import ShardRef
+from shards.shard_ref import ShardRef
 from tasks.messages import Ready
 from tasks.settings import Settings
 
-__all__ = ["Job", "Outcome", "Plan"]
+__all__ = ["FIRST_RESULT", "Job", "Outcome", "Plan"]
+
+FIRST_RESULT = "first result"
+"""The stage of `Outcome.reached` when the first batch had been collected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +75,13 @@ class Outcome:
 
     Attributes:
         ready: What the classifier said of itself; None where there was nothing to do.
-        seconds: Time from the start of the first device process to the end of the last.
+        seconds: Time from the start of the first device process, or from its first order, to the
+            end of the last.
+        reached: Stages on the way to the first results, in seconds since this process started:
+            'libraries', 'model', 'device' and 'classifier' of the device process, 'plan' of this
+            one, 'first result'. Empty where there was nothing to do.
     """
 
     ready: Ready | None
     seconds: float
+    reached: Mapping[str, float]

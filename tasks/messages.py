@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from shards.plan import ShardRef
+from shards.shard_ref import ShardRef
 from tasks.settings import Settings
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Notice",
     "Published",
     "Ready",
+    "Setup",
     "Started",
     "WorkOrder",
     "read_message",
@@ -26,10 +27,15 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class WorkOrder(_Frozen):
-    """What the supervisor asks of a device process, in the first line of its standard input."""
+class Setup(_Frozen):
+    """What a device process can prepare for, in the first line of its standard input."""
 
     settings: Settings
+
+
+class WorkOrder(_Frozen):
+    """What the supervisor asks of a device process, in the second line of its standard input."""
+
     run_id: str
     model_id: str
     shards: list[ShardRef]
@@ -47,6 +53,8 @@ class Ready(_Frozen):
     engine_key: str | None
     engine_built: bool | None
     engine_seconds: float | None
+    reached: dict[str, float]
+    """When the process had got how far, by `time.monotonic`, which all processes share."""
 
 
 class Started(_Frozen):

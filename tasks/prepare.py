@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
 
-from engines.model import ModelRequest, load_model
+from engines.model import Model, ModelRequest, load_model
 from engines.preprocess import PreprocessOverrides
 from shards.output import OutputTree
 from tasks.errors import SettingsError
@@ -19,12 +19,13 @@ from tasks.settings import Settings
 __all__ = ["model_request", "prepare"]
 
 
-def prepare(settings: Settings, run_id: str | None = None) -> Job:
+def prepare(settings: Settings, run_id: str | None = None, model: Model | None = None) -> Job:
     """Load the model, resolve its preprocessing and labels, and prove that the output is writable.
 
     Args:
         settings: What the user asked for.
         run_id: The run that this process belongs to; None begins a new one.
+        model: Loaded as `model_request` asks for it; None loads it here.
 
     Raises:
         SettingsError: The combination cannot be honoured here.
@@ -33,7 +34,8 @@ def prepare(settings: Settings, run_id: str | None = None) -> Job:
         OutputError: The output cannot be written.
     """
     _check_backend(settings)
-    model = load_model(model_request(settings))
+    if model is None:
+        model = load_model(model_request(settings))
     now = datetime.now(UTC)
     return Job(
         settings=settings,

@@ -1,7 +1,8 @@
 """The device process: one classifier, its decoders, and the commits of the shards it is given.
 
-Started by tasks.device_process with a WorkOrder on standard input; says what it does in messages on
-standard output (see tasks.messages). Everything else that libraries print goes to standard error.
+Started by tasks.device_process, which writes a Setup to standard input, perhaps long before it
+writes a WorkOrder; says what it does in messages on standard output (see tasks.messages).
+Everything else that libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -13,13 +14,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from engines.errors import CudaError, DeviceMemoryError, ModelError
+from engines.errors import CudaError, DeviceMemoryError
 from engines.lifetime import die_with_parent
-from shards.allocator import tune_allocator
-from tasks.backends import largest_batch, open_classifier
-from tasks.messages import Failed, Message, Notice, Ready, WorkOrder
-from tasks.prepare import prepare
-from tasks.shard_work import ShardWork
+from tasks.messages import Failed, Message, Notice, Setup, WorkOrder
+from tasks.warm_up import warm_up
 
 __all__ = ["main"]
 
@@ -34,39 +32,25 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     send = _take_over_stdout()
     _send_log(send)
-    order = WorkOrder.model_validate_json(sys.stdin.buffer.readline())
-    batch_size = [0]
+    settings = Setup.model_validate_json(sys.stdin.buffer.readline()).settings
+    device = warm_up(settings)
+    # Half a second of imports, beside the start of the GPU.
+    from tasks.work import Work
+
+    work = Work(settings, send)
     try:
-        _work(order, send, batch_size)
+        work.do(_receive, device.join)
     except Exception as error:
-        send(_failed(error, batch_size[0]))
+        send(_failed(error, work.batch_size))
         sys.exit(1)
     sys.exit(0)
 
 
-def _work(order: WorkOrder, send: Send, batch_size: list[int]) -> None:
-    tune_allocator()
-    job = prepare(order.settings, run_id=order.run_id)
-    if job.model.model_id != order.model_id:
-        raise ModelError(
-            f"the model changed while the run was starting: it was {order.model_id} and is "
-            f"{job.model.model_id}. Run again."
-        )
-    batch_size[0] = largest_batch(job.settings, order.batch_limit)
-    opened = open_classifier(job.settings, job.model, order.batch_limit)
-    with opened.classifier as classifier:
-        send(
-            Ready(
-                backend=classifier.info.backend,
-                precision=classifier.info.precision,
-                device=classifier.info.device,
-                engine_key=classifier.info.engine_key,
-                engine_built=opened.engine_built,
-                engine_seconds=opened.engine_seconds,
-            )
-        )
-        with ShardWork(job, classifier, send) as work:
-            work.run(order.shards)
+def _receive() -> WorkOrder:
+    line = sys.stdin.buffer.readline()
+    if not line:
+        sys.exit(0)  # there is nothing to do
+    return WorkOrder.model_validate_json(line)
 
 
 def _take_over_stdout() -> Send:

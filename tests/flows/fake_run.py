@@ -13,6 +13,7 @@ import logging
 import os
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -76,7 +77,7 @@ def plan(job):
     return SimpleNamespace(images=100)
 
 
-def classify(job, plan, report):
+def classify(job, plan, report, standby=None):
     begin("classify", job.settings)
     seconds = FAKE.get("seconds", 0)
     for done in range(1, 101):
@@ -103,6 +104,7 @@ def module(name: str, **contents: object) -> None:
 module("prepare", prepare=prepare)
 module("plan", plan=plan)
 module("classify", classify=classify)
+module("device_process", Standby=nullcontext)
 module("finish", finish=finish, Summary=Summary)
 module("job", Job=object, Plan=object, Outcome=object)
 

@@ -23,6 +23,7 @@ READY = Ready(
     engine_key=None,
     engine_built=None,
     engine_seconds=None,
+    reached={"libraries": 1.0, "classifier": 2.0},
 )
 SETTINGS = Settings(images="images", model="model", output="out")
 
@@ -47,9 +48,9 @@ class Scripts:
         self.scripts = list(scripts)
         self.orders = []
 
-    def __call__(self, order):
-        self.orders.append(order)
-        return _Process(self.scripts.pop(0))
+    def __call__(self, settings):
+        assert settings == SETTINGS
+        return _Process(self.scripts.pop(0), self.orders)
 
     @property
     def ordered(self):
@@ -57,9 +58,13 @@ class Scripts:
 
 
 class _Process:
-    def __init__(self, script):
+    def __init__(self, script, orders):
         self.script = [READY, *script]
+        self.orders = orders
         self.death = "ended with exit code 0"
+
+    def send(self, order):
+        self.orders.append(order)
 
     def next_message(self, timeout_s):
         step = self.script.pop(0) if self.script else None

@@ -1,0 +1,81 @@
+"""What a device process does: it loads, waits for its order, opens the classifier, and classifies.
+
+Imports everything slow; tasks.worker imports it when the GPU has begun to start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from engines.errors import ModelError
+from engines.model import load_model
+from shards.allocator import tune_allocator
+from tasks.backends import largest_batch, open_classifier
+from tasks.messages import Message, Ready, WorkOrder
+from tasks.prepare import model_request, prepare
+from tasks.settings import Settings
+from tasks.shard_work import ShardWork
+
+__all__ = ["Work"]
+
+
+class Work:
+    """The work of one device process.
+
+    Attributes:
+        batch_size: Images of a full batch; 0 until that is known.
+    """
+
+    def __init__(self, settings: Settings, send: Callable[[Message], None]) -> None:
+        self._settings = settings
+        self._send = send
+        self._reached: dict[str, float] = {}
+        self.batch_size = 0
+
+    def do(self, receive: Callable[[], WorkOrder], device_started: Callable[[], None]) -> None:
+        """Publish every shard of the order.
+
+        Args:
+            receive: Waits for the order.
+            device_started: Waits until CUDA and TensorRT are loaded, or cannot be.
+
+        Raises:
+            ModelError: The model is not the one of the order.
+            EngineError: The classifier cannot be opened, or fails.
+            OutputError: A file cannot be written, or a plan not be read.
+        """
+        self._reach("libraries")
+        tune_allocator()
+        model = load_model(model_request(self._settings))
+        self._reach("model")
+        device_started()
+        self._reach("device")
+        order = receive()
+        job = prepare(self._settings, run_id=order.run_id, model=model)
+        if model.model_id != order.model_id:
+            raise ModelError(
+                f"the model changed while the run was starting: it was {order.model_id} and is "
+                f"{model.model_id}. Run again."
+            )
+        self.batch_size = largest_batch(self._settings, order.batch_limit)
+        opened = open_classifier(self._settings, model, order.batch_limit)
+        with opened.classifier as classifier:
+            self._reach("classifier")
+            info = classifier.info
+            self._send(
+                Ready(
+                    backend=info.backend,
+                    precision=info.precision,
+                    device=info.device,
+                    engine_key=info.engine_key,
+                    engine_built=opened.engine_built,
+                    engine_seconds=opened.engine_seconds,
+                    reached=self._reached,
+                )
+            )
+            with ShardWork(job, classifier, self._send) as work:
+                work.run(order.shards)
+
+    def _reach(self, stage: str) -> None:
+        self._reached[stage] = time.monotonic()

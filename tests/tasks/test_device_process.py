@@ -1,0 +1,118 @@
+"""Real device processes, before and without work."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tasks.classify import classify
+from tasks.device_process import DeviceProcess, Standby
+from tasks.finish import finish
+from tasks.messages import Failed, WorkOrder
+from tasks.plan import plan
+from tasks.prepare import prepare
+from tasks.settings import Settings
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLE = ROOT / "examples/digits"
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(
+        images=str(EXAMPLE / "images"),
+        model=str(EXAMPLE / "model"),
+        output=str(tmp_path / "out"),
+        backend="onnxruntime",
+    )
+
+
+def children() -> set[int]:
+    return {int(pid) for pid in Path("/proc/thread-self/children").read_text().split()}
+
+
+def test_a_standby_that_nobody_takes_is_ended_at_once_and_leaves_nothing(settings, tmp_path):
+    before = children()
+    with Standby(settings):
+        assert len(children() - before) == 1
+        started = time.monotonic()
+    assert children() == before
+    assert time.monotonic() - started < 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_standby_is_ended_when_an_error_passes_by(settings):
+    before = children()
+    with pytest.raises(ZeroDivisionError), Standby(settings):
+        raise ZeroDivisionError
+    assert children() == before
+
+
+def test_a_standby_is_taken_once_and_belongs_to_the_taker(settings):
+    with Standby(settings) as standby:
+        process = standby.take()
+        assert standby.take() is None
+    assert len(children()) == 1
+    process.close()
+    process.close()
+    assert children() == set()
+
+
+def test_the_run_uses_the_standby_and_records_when_its_first_results_came(settings, tmp_path):
+    with Standby(settings) as standby:
+        (pid,) = children()
+        os.kill(pid, signal.SIGSTOP)  # so that it is seen to be the one
+        job = prepare(settings)
+        work = plan(job)
+        os.kill(pid, signal.SIGCONT)
+        outcome = classify(job, work, lambda progress: None, standby)
+        assert standby.take() is None
+    assert children() == set()
+    summary = finish(job, work, outcome)
+    assert summary.rows_written == 450
+    record = json.loads((tmp_path / f"out/runs/{job.run_id}/run.json").read_text())
+    stages = record["startup_seconds"]
+    own = ["libraries", "model", "device", "classifier", "first result"]
+    assert [stages[name] for name in own] == sorted(stages[name] for name in own)
+    assert 0 < stages["plan"] < stages["first result"]
+    assert record["first_result_seconds"] == summary.first_result_seconds == stages["first result"]
+
+
+def test_a_standby_that_died_is_replaced(settings, caplog):
+    with Standby(settings) as standby:
+        (pid,) = children()
+        os.kill(pid, signal.SIGKILL)
+        job = prepare(settings)
+        outcome = classify(job, plan(job), lambda progress: None, standby)
+    assert outcome.ready is not None
+    assert "was killed by signal 9" in caplog.text
+    assert children() == set()
+
+
+def test_a_process_whose_model_is_not_the_one_of_the_order_refuses(settings):
+    order = WorkOrder(run_id="run", model_id="other@0123456789ab", shards=[])
+    with DeviceProcess(settings) as process:
+        process.send(order)
+        message = process.next_message(60)
+    assert isinstance(message, Failed)
+    assert "the model changed while the run was starting" in message.text
+
+
+def test_a_process_that_gets_no_order_ends(settings, tmp_path):
+    code = "from tasks.worker import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        input=json.dumps({"settings": settings.model_dump()}).encode() + b"\n",
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    assert not (tmp_path / "out").exists()
