@@ -67,8 +67,8 @@ def main() -> None:
     paths = sorted(arguments.images.rglob("*.jpg"))
     started = time.perf_counter()
     fast = fast_model(device)
-    batch = torch.rand(arguments.batch_size, 3, 224, 224, device=device)
     with torch.inference_mode():
+        batch = torch.rand(arguments.batch_size, 3, 224, 224).to(device)
         alone(fast, batch, WARM_UP_BATCHES)
         compiled = time.perf_counter() - started
         print(f"compiled in {compiled:.0f} s", file=sys.stderr, flush=True)
