@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flows.build_command import COMMAND, main
+from tasks.settings import BuildSettings
 from tests.flows.conftest import clean_environment, processes_with, wait_for
 from tests.simulators.installed import simulated_environment
 
@@ -168,3 +170,13 @@ def test_help_is_quick_and_imports_nothing_heavy():
     ):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_every_option_that_the_page_on_engines_names_exists():
+    page = (ROOT / "docs/engines.md").read_text()
+    table = re.findall(r"^\| (?!trtexec|---).*? \| (.*?) \|$", page, re.MULTILINE)
+    named = set(re.findall(r"`--([a-z0-9-]+)", "\n".join(table)))
+    options = {name.replace("_", "-") for name in BuildSettings.model_fields}
+    negative = {f"no-{option}" for option in options}
+    assert len(named) >= 13
+    assert named <= options | negative
