@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from engines.classifier import Classifier, Predictions, Slot
 
-__all__ = ["Batch", "stream"]
+__all__ = ["CHUNK_ITEMS", "Batch", "stream"]
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")

@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ from PIL import Image
 
 from engines.model import Model, ModelRequest, load_model
 from engines.onnx_runtime import OnnxRuntimeClassifier, processor_name
+from engines.streaming import CHUNK_ITEMS
 from shards.allocator import tune_allocator
 from shards.decode import Limits
 from tasks.decode_into import DecodeInto
@@ -63,7 +65,7 @@ def main(
     loaded = load_model(ModelRequest(path=model))
     tune_allocator()
     measures: dict[str, Callable[[], float]] = {
-        "decode only": lambda: decode_only(paths, loaded, batch_size),
+        "decode only": lambda: decode_only(paths, loaded),
         "inference only": lambda: inference_only(len(paths), loaded, batch_size),
         "end to end": lambda: end_to_end(images, model, len(paths), batch_size),
         "PIL + onnxruntime loop": lambda: naive(paths[:naive_images], model, loaded),
@@ -79,18 +81,20 @@ def main(
     print_table(report)
 
 
-def decode_only(paths: list[bytes], model: Model, batch_size: int) -> float:
+def decode_only(paths: list[bytes], model: Model) -> float:
     """Images a second through read, decode, resize and crop, in one thread a core."""
     fill = DecodeInto(model.spec.host, Limits())
-    slots = np.zeros((4, batch_size, model.input_height, model.input_width, 3), np.uint8)
-    chunks = [paths[at : at + 16] for at in range(0, len(paths), 16)]
+    own = threading.local()
 
-    def one(number: int) -> None:
-        fill(chunks[number], slots[number % 4, : len(chunks[number])])
+    def one(chunk: list[bytes]) -> None:
+        if not hasattr(own, "rows"):
+            own.rows = np.zeros((CHUNK_ITEMS, model.input_height, model.input_width, 3), np.uint8)
+        fill(chunk, own.rows[: len(chunk)])
 
+    chunks = [paths[at : at + CHUNK_ITEMS] for at in range(0, len(paths), CHUNK_ITEMS)]
     started = time.perf_counter()
     with ThreadPoolExecutor(cores()) as executor:
-        for _ in executor.map(one, range(len(chunks))):
+        for _ in executor.map(one, chunks):
             pass
     return len(paths) / (time.perf_counter() - started)
 
