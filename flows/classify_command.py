@@ -14,6 +14,7 @@ from tasks.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from tasks.device_process import Standby
     from tasks.finish import Summary
 
 __all__ = ["COMMAND", "main"]
@@ -31,13 +32,17 @@ Exit codes: 0 done; 1 failed; 2 wrong usage or configuration; 3 done, but
 more errors than --max-error-rate; 4 no image found; 130, 143 interrupted."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, standby: Standby | None = None) -> int:
     """Classify as the command line says.
+
+    Args:
+        arguments: None takes those of this process.
+        standby: A device process that was started already; the caller closes it.
 
     Returns:
         The exit code; 0 done, 1 failed, 2 wrong usage, 3 too many errors, 4 no image, 128 + signal.
     """
-    return COMMAND.main(arguments)
+    return COMMAND.main(arguments, Session(standby=standby))
 
 
 def _run(request: Request[Settings, RunManners], session: Session, console: Console) -> Summary:

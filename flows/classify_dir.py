@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 if __name__ == "__main__":
-    # Read the command line first: importing Prefect takes longer than showing --help.
-    from flows.classify_command import main
+    # Read the command line first: importing Prefect takes longer than showing --help. And before
+    # that, start what takes longest, where it is sure to be wanted soon.
+    import sys
+    from contextlib import nullcontext
 
-    raise SystemExit(main())
+    from tasks.device_process import Standby
+
+    with Standby() if "--direct" in sys.argv else nullcontext() as standby:
+        from flows.classify_command import main
+
+        raise SystemExit(main(standby=standby))
 
 from dataclasses import asdict
 from typing import Any

@@ -69,12 +69,12 @@ class Command(Generic[Kind, Own]):
     run: Callable[[Request[Kind, Own], Session, Console], Ending]
     state: Callable[[Session], str]
 
-    def main(self, arguments: Sequence[str] | None = None) -> int:
+    def main(self, arguments: Sequence[str] | None = None, session: Session | None = None) -> int:
         """Do what a command line says; returns the exit code, 128 + signal where one ended it."""
+        session = session or Session()
         arguments = sys.argv[1:] if arguments is None else arguments
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # what libraries deprecate is no news for our users
-        session = Session()
         with interruptible():
             exit_code = self._answer(arguments, session)
         if session.stranded:

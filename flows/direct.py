@@ -18,11 +18,12 @@ __all__ = ["run_directly"]
 def run_directly(settings: Settings, session: Session) -> Summary:
     """Classify, with no server and no record but the run's own.
 
-    The device process starts first of all and loads what it needs while this one prepares and
-    plans. Under Prefect that would be in vain: its server starts slower than the device.
+    The device process loads what it needs while this one prepares and plans. Under Prefect that
+    would be in vain: its server starts slower than the device.
     """
     retries = settings.retries
-    with Standby(settings) as standby:
+    with session.standby or Standby() as standby:
+        standby.load(settings)
         # Half a second of imports, beside those of the device process.
         from tasks.classify import classify
         from tasks.finish import finish

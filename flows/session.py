@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tasks.device_process import Standby
     from tasks.finish import Summary
     from tasks.job import Job
     from tasks.progress import Progress
@@ -22,6 +23,7 @@ class Session:
 
     Attributes:
         show: Shows progress to whoever watches; must return at once.
+        standby: A device process that was started already; whoever made the session closes it.
         job: Prepared before the flow, so that a user's mistake shows before a server is started.
         progress: The last that was reported.
         summary: Set when the run is complete, whether Prefect hears of it or not.
@@ -30,6 +32,7 @@ class Session:
     """
 
     show: Callable[[Progress], None] = lambda _progress: None
+    standby: Standby | None = None
     job: Job | None = None
     progress: Progress | None = None
     summary: Summary | None = None

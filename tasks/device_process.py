@@ -2,6 +2,8 @@
 
 A crashing decoder, a sticky CUDA error or a hang costs that process and the shards it had open; the
 supervisor starts another. Messages are JSON lines, so that nothing is ever unpickled.
+
+Imports nothing slow: a command starts its device process before it has read its own arguments.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from tasks.messages import Message, Setup, WorkOrder, read_message
-from tasks.settings import Settings
+if TYPE_CHECKING:
+    from tasks.messages import Message, WorkOrder
+    from tasks.settings import Settings
 
 __all__ = ["DeviceProcess", "StalledError", "Standby"]
 
@@ -42,22 +45,27 @@ main()
 class DeviceProcess:
     """A worker process, owned: closing it ends it, and it dies with its parent.
 
-    It imports and loads at once whatever the settings ask for, and touches neither the device's
-    memory nor the output before it has an order.
+    It begins to import at once and to load when it has settings; it opens no engine and
+    touches no output before it has an order.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self._unread = b""
         self._has_order = False
-        self._write(Setup(settings=settings))
+        if settings is not None:
+            self.load(settings)
+
+    def load(self, settings: Settings) -> None:
+        """Say what to prepare for; once, and before the order."""
+        self._write(settings.model_dump_json())
 
     def send(self, order: WorkOrder) -> None:
         """Say what is to be done; once."""
         self._has_order = True
-        self._write(order)
+        self._write(order.model_dump_json())
 
     def next_message(self, timeout_s: float) -> Message | None:
         """Wait for the next message.
@@ -68,6 +76,8 @@ class DeviceProcess:
         Raises:
             StalledError: Nothing came within `timeout_s` seconds.
         """
+        from tasks.messages import read_message
+
         assert self._process.stdout is not None
         while b"\n" not in self._unread:
             if not select.select([self._process.stdout], [], [], timeout_s)[0]:
@@ -103,10 +113,10 @@ class DeviceProcess:
                 with suppress(BrokenPipeError):  # what it did not read any more
                     pipe.close()
 
-    def _write(self, line: Setup | WorkOrder) -> None:
+    def _write(self, line: str) -> None:
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line.model_dump_json().encode() + b"\n")
+            self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             pass  # It died: the next read says so.
@@ -126,8 +136,13 @@ class DeviceProcess:
 class Standby:
     """A device process that starts before there is work for it; ended here unless it is taken."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._process: DeviceProcess | None = DeviceProcess(settings)
+    def __init__(self) -> None:
+        self._process: DeviceProcess | None = DeviceProcess()
+
+    def load(self, settings: Settings) -> None:
+        """Say what to prepare for; once."""
+        if self._process is not None:
+            self._process.load(settings)
 
     def take(self) -> DeviceProcess | None:
         """Hand the process over, to be closed by the caller; None where that was done before."""

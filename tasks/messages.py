@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shards.shard_ref import ShardRef
-from tasks.settings import Settings
 
 __all__ = [
     "Advanced",
@@ -16,7 +15,6 @@ __all__ = [
     "Notice",
     "Published",
     "Ready",
-    "Setup",
     "Started",
     "WorkOrder",
     "read_message",
@@ -27,14 +25,11 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Setup(_Frozen):
-    """What a device process can prepare for, in the first line of its standard input."""
-
-    settings: Settings
-
-
 class WorkOrder(_Frozen):
-    """What the supervisor asks of a device process, in the second line of its standard input."""
+    """What the supervisor asks of a device process, in the second line of its standard input.
+
+    The first holds the settings (tasks.settings).
+    """
 
     run_id: str
     model_id: str

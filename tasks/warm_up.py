@@ -1,4 +1,4 @@
-"""The slow start of a GPU, beside everything else that a device process has to load."""
+"""The slow start of a GPU, while the model is read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def warm_up(settings: Settings) -> Thread:
         To be joined before the device is used. Says nothing of errors: whoever uses the device
         meets them again, and reports them.
     """
-    thread = Thread(target=_start, args=(settings,), name="warm-up")
+    # Daemonic, so that a driver that hangs does not keep a process that has failed.
+    thread = Thread(target=_start, args=(settings,), name="warm-up", daemon=True)
     thread.start()
     return thread
 

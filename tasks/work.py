@@ -1,7 +1,4 @@
-"""What a device process does: it loads, waits for its order, opens the classifier, and classifies.
-
-Imports everything slow; tasks.worker imports it when the GPU has begun to start.
-"""
+"""What a device process does: load, wait for its order, open the classifier, and classify."""
 
 from __future__ import annotations
 
@@ -16,6 +13,7 @@ from tasks.messages import Message, Ready, WorkOrder
 from tasks.prepare import model_request, prepare
 from tasks.settings import Settings
 from tasks.shard_work import ShardWork
+from tasks.warm_up import warm_up
 
 __all__ = ["Work"]
 
@@ -33,12 +31,11 @@ class Work:
         self._reached: dict[str, float] = {}
         self.batch_size = 0
 
-    def do(self, receive: Callable[[], WorkOrder], device_started: Callable[[], None]) -> None:
+    def do(self, receive: Callable[[], WorkOrder]) -> None:
         """Publish every shard of the order.
 
         Args:
             receive: Waits for the order.
-            device_started: Waits until CUDA and TensorRT are loaded, or cannot be.
 
         Raises:
             ModelError: The model is not the one of the order.
@@ -47,9 +44,10 @@ class Work:
         """
         self._reach("libraries")
         tune_allocator()
+        device = warm_up(self._settings)
         model = load_model(model_request(self._settings))
         self._reach("model")
-        device_started()
+        device.join()
         self._reach("device")
         order = receive()
         job = prepare(self._settings, run_id=order.run_id, model=model)

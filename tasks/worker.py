@@ -1,8 +1,8 @@
 """The device process: one classifier, its decoders, and the commits of the shards it is given.
 
-Started by tasks.device_process, which writes a Setup to standard input, perhaps long before it
-writes a WorkOrder; says what it does in messages on standard output (see tasks.messages).
-Everything else that libraries print goes to standard error.
+Started by tasks.device_process, which writes the settings to standard input, and a WorkOrder when
+there is one; says what it does in messages on standard output (see tasks.messages). Everything else
+that libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import NoReturn
 
 from engines.errors import CudaError, DeviceMemoryError
 from engines.lifetime import die_with_parent
-from tasks.messages import Failed, Message, Notice, Setup, WorkOrder
-from tasks.warm_up import warm_up
+from tasks.messages import Failed, Message, Notice, WorkOrder
+from tasks.settings import Settings
+from tasks.work import Work
 
 __all__ = ["main"]
 
@@ -32,14 +33,10 @@ def main() -> NoReturn:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     send = _take_over_stdout()
     _send_log(send)
-    settings = Setup.model_validate_json(sys.stdin.buffer.readline()).settings
-    device = warm_up(settings)
-    # Half a second of imports, beside the start of the GPU.
-    from tasks.work import Work
-
+    settings = Settings.model_validate_json(_next_line())
     work = Work(settings, send)
     try:
-        work.do(_receive, device.join)
+        work.do(_receive)
     except Exception as error:
         send(_failed(error, work.batch_size))
         sys.exit(1)
@@ -47,10 +44,14 @@ def main() -> NoReturn:
 
 
 def _receive() -> WorkOrder:
+    return WorkOrder.model_validate_json(_next_line())
+
+
+def _next_line() -> bytes:
     line = sys.stdin.buffer.readline()
     if not line:
-        sys.exit(0)  # there is nothing to do
-    return WorkOrder.model_validate_json(line)
+        sys.exit(0)  # nothing is to be done
+    return line
 
 
 def _take_over_stdout() -> Send:

@@ -13,7 +13,6 @@ import logging
 import os
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -94,6 +93,17 @@ def finish(job, plan, outcome):
     )
 
 
+class Standby:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def load(self, settings):
+        pass
+
+
 def module(name: str, **contents: object) -> None:
     fake = ModuleType(f"tasks.{name}")
     fake.__dict__.update(contents)
@@ -104,7 +114,7 @@ def module(name: str, **contents: object) -> None:
 module("prepare", prepare=prepare)
 module("plan", plan=plan)
 module("classify", classify=classify)
-module("device_process", Standby=nullcontext)
+module("device_process", Standby=Standby)
 module("finish", finish=finish, Summary=Summary)
 module("job", Job=object, Plan=object, Outcome=object)
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
+
+from tests.flows.conftest import ROOT, clean_environment, processes_with
 
 
 def test_the_summary_is_on_stdout_and_the_rest_on_stderr(command):
@@ -88,3 +92,20 @@ def test_quiet_leaves_the_summary_only(command):
     assert "planned" in loud.stderr
     assert "planned" not in quiet.stderr
     assert quiet.stdout == "100 images\nstatus done\n"
+
+
+@pytest.mark.parametrize(("options", "code"), [(["--top-k", "no"], 2), ([], 2), (["--help"], 0)])
+def test_the_process_that_was_started_early_ends_with_a_refused_command(tmp_path, options, code):
+    line = [sys.executable, "-m", "flows.classify_dir", "photos", "-m", "none", "-o", "out"]
+    done = subprocess.run(
+        [*line, "--direct", *options],
+        cwd=ROOT,
+        env=clean_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert processes_with(str(tmp_path)) == []

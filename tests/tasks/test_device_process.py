@@ -40,7 +40,8 @@ def children() -> set[int]:
 
 def test_a_standby_that_nobody_takes_is_ended_at_once_and_leaves_nothing(settings, tmp_path):
     before = children()
-    with Standby(settings):
+    with Standby() as standby:
+        standby.load(settings)
         assert len(children() - before) == 1
         started = time.monotonic()
     assert children() == before
@@ -48,15 +49,16 @@ def test_a_standby_that_nobody_takes_is_ended_at_once_and_leaves_nothing(setting
     assert not (tmp_path / "out").exists()
 
 
-def test_a_standby_is_ended_when_an_error_passes_by(settings):
+def test_a_standby_is_ended_when_an_error_passes_by():
     before = children()
-    with pytest.raises(ZeroDivisionError), Standby(settings):
+    with pytest.raises(ZeroDivisionError), Standby():
         raise ZeroDivisionError
     assert children() == before
 
 
 def test_a_standby_is_taken_once_and_belongs_to_the_taker(settings):
-    with Standby(settings) as standby:
+    with Standby() as standby:
+        standby.load(settings)
         process = standby.take()
         assert standby.take() is None
     assert len(children()) == 1
@@ -66,7 +68,8 @@ def test_a_standby_is_taken_once_and_belongs_to_the_taker(settings):
 
 
 def test_the_run_uses_the_standby_and_records_when_its_first_results_came(settings, tmp_path):
-    with Standby(settings) as standby:
+    with Standby() as standby:
+        standby.load(settings)
         (pid,) = children()
         os.kill(pid, signal.SIGSTOP)  # so that it is seen to be the one
         job = prepare(settings)
@@ -86,7 +89,8 @@ def test_the_run_uses_the_standby_and_records_when_its_first_results_came(settin
 
 
 def test_a_standby_that_died_is_replaced(settings, caplog):
-    with Standby(settings) as standby:
+    with Standby() as standby:
+        standby.load(settings)
         (pid,) = children()
         os.kill(pid, signal.SIGKILL)
         job = prepare(settings)
@@ -110,7 +114,7 @@ def test_a_process_that_gets_no_order_ends(settings, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
-        input=json.dumps({"settings": settings.model_dump()}).encode() + b"\n",
+        input=settings.model_dump_json().encode() + b"\n",
         capture_output=True,
         timeout=60,
     )
