@@ -15,7 +15,6 @@ from engines.builder import build_plan, least_memory_bytes
 from engines.device import require_memory, select_device
 from engines.errors import EngineError
 from engines.features import import_tensorrt
-from engines.lifetime import die_with_parent
 from engines.precision import apply_precision
 from engines.store_entry import LAYERS_FILE, LOG_FILE, PLAN_FILE
 from engines.timing_cache import TimingCacheFile
@@ -28,7 +27,6 @@ PROGRESS_INTERVAL_S = 0.2
 
 def main() -> None:
     """Carry out one build request. Dies with its parent, and on nothing but SIGKILL and SIGTERM."""
-    die_with_parent()
     # Ctrl-C reaches the whole group: the parent decides, and kills.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.umask(0o077)

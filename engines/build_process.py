@@ -78,15 +78,24 @@ def _follow(child: _Child, deadline_s: float, report: Report) -> dict[str, Any]:
         event = BuildEvent(text=message["text"], step=message["step"], steps=message["steps"])
 
 
+START = f"""\
+import sys
+sys.path[0] = {str(ROOT)!r}
+from engines.lifetime import die_with_parent
+die_with_parent(int(sys.argv[1]))
+from engines.build_child import main
+main()
+"""
+
+
 class _Child:
     """The build process, owned: leaving the block kills it if it still runs."""
 
     def __init__(self, request: BuildRequest) -> None:
-        start = f"import sys; sys.path[0] = {str(ROOT)!r}; from engines.build_child import main"
         self._log_file = request.folder / LOG_FILE
         self._unread = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", f"{start}; main()"],
+            [sys.executable, "-c", START, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

@@ -7,30 +7,36 @@ import os
 import signal
 import sys
 import threading
+import time
 
 __all__ = ["die_with_parent"]
 
 PR_SET_PDEATHSIG = 1
 """From linux/prctl.h: the signal that a process is sent when the thread that started it ends."""
 
+WATCH_INTERVAL_S = 1.0
 
-def die_with_parent() -> None:
+
+def die_with_parent(parent: int) -> None:
     """Make this process end when its parent does, also when that is killed with SIGKILL.
 
-    Call it first thing in a child whose standard input is a pipe that the parent keeps open. On
-    Linux the kernel sends SIGKILL; elsewhere a thread waits for the end of standard input.
+    On Linux the kernel sends SIGKILL; elsewhere a thread looks every second. Call it before
+    anything slow is imported.
+
+    Args:
+        parent: Process id of the parent, as the parent itself knows it: asked for here, it could
+            be the id of whoever inherited an orphan.
     """
-    parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent may have died before the call; then nobody sends the signal any more.
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
     else:
-        threading.Thread(target=_wait_for_end_of_input, daemon=True).start()
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    # It may have died before the call; then nobody sends the signal any more.
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _wait_for_end_of_input() -> None:
-    while os.read(0, 1 << 16):
-        pass
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH_INTERVAL_S)
     os.kill(os.getpid(), signal.SIGKILL)

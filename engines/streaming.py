@@ -59,14 +59,14 @@ class _Filling(Generic[Item, Outcome]):
     ) -> None:
         self.slot = slot
         self.items = items
-        self._futures: list[Future[Sequence[Outcome]]] = [
-            executor.submit(
-                fill,
-                items[at : at + CHUNK_ITEMS],
-                slot.images[at : min(at + CHUNK_ITEMS, len(items))],
-            )
-            for at in range(0, len(items), CHUNK_ITEMS)
-        ]
+        self._futures: list[Future[Sequence[Outcome]]] = []
+        try:
+            for at in range(0, len(items), CHUNK_ITEMS):
+                rows = slot.images[at : min(at + CHUNK_ITEMS, len(items))]
+                self._futures.append(executor.submit(fill, items[at : at + CHUNK_ITEMS], rows))
+        except BaseException:
+            self.abandon()
+            raise
 
     def outcomes(self) -> list[Outcome]:
         """Wait until every row is written; raises what a fill raised."""

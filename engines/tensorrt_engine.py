@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -9,9 +10,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from engines.cuda import Stream, check
+from engines.cuda import MEMORY_ALLOCATION, Stream, check
 from engines.device import MemoryBudget
-from engines.errors import BackendUnavailableError, InferenceError, PlanError
+from engines.errors import (
+    BackendUnavailableError,
+    DeviceMemoryError,
+    InferenceError,
+    PlanError,
+)
 from engines.features import import_tensorrt
 from engines.ownership import Drained, Resources
 from engines.tensorrt_log import TensorRTLog
@@ -115,6 +121,7 @@ class Engine:
         if self._engine is None:
             reason = self._log.take_errors()
             check("cudaMemGetInfo")  # a dead device is no fault of the plan
+            _raise_if_out_of_memory("deserialize_cuda_engine", reason)
             raise PlanError(
                 f"TensorRT {self.version} does not load the plan ({len(plan)} B): {reason}. "
                 "Build the engine again on this machine."
@@ -286,7 +293,15 @@ def _refused(what: str, log: TensorRTLog) -> NoReturn:
     """Raise for a call that TensorRT answered with None or False."""
     reason = log.take_errors()
     check("cudaMemGetInfo")  # that is all it says to a dead device too; this call says more
+    _raise_if_out_of_memory(what, reason)
     raise InferenceError(f"TensorRT refused {what}: {reason}")
+
+
+def _raise_if_out_of_memory(what: str, reason: str) -> None:
+    """Too little memory is nobody's fault: neither the plan's nor the batch's, but its size's."""
+    if re.search(r"out ?of ?memory", reason, re.IGNORECASE):
+        name = "cudaErrorMemoryAllocation"
+        raise DeviceMemoryError(f"TensorRT: {what}", MEMORY_ALLOCATION, name, reason, sticky=False)
 
 
 def _zip(*shapes: Shape) -> zip[tuple[int, ...]]:

@@ -7,12 +7,15 @@ none, for a cache only ever saves time.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from engines.locks import FileLock
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["TimingCacheFile"]
 
@@ -49,11 +52,14 @@ class TimingCacheFile:
         lock = FileLock.wait(self._path.with_suffix(".lock"), timeout_s=LOCK_TIMEOUT_S)
         if lock is None:
             return
-        with lock:
-            known = config.create_timing_cache(self._read())
-            if known is not None and known.combine(timed, ignore_mismatch=False):
-                timed = known
-            self._write(bytes(timed.serialize()))
+        try:
+            with lock:
+                known = config.create_timing_cache(self._read())
+                if known is not None and known.combine(timed, ignore_mismatch=False):
+                    timed = known
+                self._write(bytes(timed.serialize()))
+        except OSError as error:  # a full disk must not cost the engine that was just built
+            logger.warning("The timing cache %s is not kept: %s", self._path, error)
 
     def _read(self) -> bytes:
         """The cache, or b"" where there is none or it is not what was written."""

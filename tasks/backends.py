@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from engines.classifier import Classifier
 from engines.engine import open_engine
 from engines.errors import BackendUnavailableError
+from engines.features import import_tensorrt
 from engines.model import Model
 from engines.onnx_runtime import OnnxRuntimeClassifier
 from engines.profile import parse_batch_size
@@ -77,7 +78,8 @@ def _uses_tensorrt(settings: Settings) -> bool:
         try:
             from engines.device import device_info
 
-            name = device_info(settings.device).name
+            name = device_info(settings.device).name  # first: 8.6 crashes where there is no driver
+            import_tensorrt()
         except BackendUnavailableError as error:
             why = str(error)
         else:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shards.footer import read_footer
 from shards.shard_ref import ShardRef
 from tasks.device_process import DeviceProcess, StalledError, Standby
 from tasks.errors import WorkFailedError
@@ -15,6 +16,7 @@ from tasks.job import FIRST_RESULT, Job, Outcome, Plan
 from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started, WorkOrder
 from tasks.process_start import seconds_since_start
 from tasks.progress import Progress, ProgressMeter
+from tasks.settings import Settings
 
 __all__ = ["classify"]
 
@@ -60,7 +62,8 @@ def classify(
         WorkFailedError: Some shards could not be done; everything published stays.
     """
     work = _Work(job=job, meter=ProgressMeter(plan.images_todo, report), standby=standby)
-    groups = [list(plan.todo)] if plan.todo else []
+    todo = [shard for shard in plan.todo if not _is_published(job, shard)]
+    groups = [todo] if todo else []
     while groups:
         groups = _run_one(work, groups.pop(0)) + groups
     if work.set_aside:
@@ -74,6 +77,12 @@ def classify(
         seconds=time.monotonic() - work.started,
         reached={stage: seconds_since_start(at) for stage, at in work.reached.items()},
     )
+
+
+def _is_published(job: Job, shard: ShardRef) -> bool:
+    """Whether an earlier attempt of this run has done the shard."""
+    footer = read_footer(job.tree.shard_path(job.model.model_id, shard.id))
+    return footer is not None and footer.provenance.run_id == job.run_id
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +105,14 @@ class _Work:
     def new_process(self) -> DeviceProcess:
         """Start a process, or take the one that stands by; the caller closes it."""
         waiting = None if self.standby is None else self.standby.take()
-        return DeviceProcess(self.job.settings) if waiting is None else waiting
+        return DeviceProcess(self._settings()) if waiting is None else waiting
+
+    def _settings(self) -> Settings:
+        """What the first process chose for `auto` holds for the run: no table of two backends."""
+        settings = self.job.settings
+        if self.ready is None:
+            return settings
+        return settings.model_copy(update={"backend": self.ready.backend})
 
 
 @dataclass(slots=True)
@@ -106,6 +122,8 @@ class _End:
     open: list[str] = field(default_factory=list)
     reason: str | None = None
     failed: Failed | None = None
+    in_vain: bool = False
+    """Whether it published nothing."""
 
 
 def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
@@ -120,8 +138,11 @@ def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
         process.send(order)
         end = _listen(work, process)
     left = [shard for shard in shards if shard.id not in work.published]
-    if end.reason is None and not left:
+    if not left:
+        if end.reason is not None:
+            _log.warning("The device process had done all, but its end failed: %s", end.reason)
         return []
+    end.in_vain = len(left) == len(shards)
     rows, errors = (sum(counts) for counts in zip((0, 0), *work.published.values(), strict=True))
     work.meter.rewind(done=rows, errors=errors)
     return _after_failure(work, end, left)
@@ -147,6 +168,7 @@ def _listen(work: _Work, process: DeviceProcess) -> _End:
                 if work.ready is None:
                     work.reached |= {"plan": work.started, **message.reached}
                 work.ready = message
+                work.meter.start()
                 patience = PATIENCE_BATCH_S
             case Started(shard=shard):
                 end.open.append(shard)
@@ -175,10 +197,10 @@ def _after_failure(work: _Work, end: _End, left: list[ShardRef]) -> list[list[Sh
         )
         return [left]
     if failed is not None and not failed.restart:
-        raise WorkFailedError(failed.text, failed.exit_code)
+        raise WorkFailedError(failed.text, failed.exit_code, transient=failed.transient)
     reason = end.reason or "the process ended early"
     blamed = [shard for shard in left if shard.id in end.open]
-    for name in [shard.id for shard in blamed] or [BEFORE_FIRST]:
+    for name in [shard.id for shard in blamed] or [BEFORE_FIRST] * end.in_vain:
         work.failures[name] += 1
     if work.failures[BEFORE_FIRST] >= ATTEMPTS_PER_SHARD:
         raise WorkFailedError(f"the device process failed before its first image: {reason}")

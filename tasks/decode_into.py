@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from shards.decode import Decoded, Limits, decode_file
 
+from shards.decode import Decoded, Limits, decode_file
 from shards.errors import ImageError
 from shards.transform import Transform
 

@@ -8,9 +8,11 @@ Imports nothing slow: a command starts its device process before it has read its
 
 from __future__ import annotations
 
+import os
 import select
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,6 +39,8 @@ START = f"""\
 import signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)  # before anything slow: see tasks.worker
 sys.path[0] = {str(ROOT)!r}
+from engines.lifetime import die_with_parent
+die_with_parent(int(sys.argv[1]))
 from tasks.worker import main
 main()
 """
@@ -51,7 +55,9 @@ class DeviceProcess:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", START], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-c", START, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self._unread = b""
         self._has_order = False
@@ -65,7 +71,10 @@ class DeviceProcess:
     def send(self, order: WorkOrder) -> None:
         """Say what is to be done; once."""
         self._has_order = True
-        self._write(order.model_dump_json())
+        # An order may be longer than the pipe holds, and a process that hangs never reads it: the
+        # caller must come to wait for messages, where patience ends.
+        line = order.model_dump_json()
+        threading.Thread(target=self._write, args=(line,), daemon=True).start()
 
     def next_message(self, timeout_s: float) -> Message | None:
         """Wait for the next message.
@@ -90,8 +99,12 @@ class DeviceProcess:
         return read_message(line)
 
     def cause_of_death(self) -> str:
-        """Wait for the end of the process and say how it ended."""
-        code = self._process.wait()
+        """Wait for the end of the process, not for long, and say how it ended."""
+        try:
+            code = self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return f"did not end within {GRACE_S:g} s of its last message"
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was killed by signal {-code}"
@@ -118,8 +131,8 @@ class DeviceProcess:
         try:
             self._process.stdin.write(line.encode() + b"\n")
             self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # It died: the next read says so.
+        except (BrokenPipeError, ValueError):
+            pass  # It died, or was closed meanwhile: the next read says so.
 
     def __enter__(self) -> Self:
         return self

@@ -23,8 +23,13 @@ class SettingsError(TaskError):
 
 
 class WorkFailedError(TaskError):
-    """The device process could not finish its shards; what it published stays."""
+    """The device process could not finish its shards; what it published stays.
 
-    def __init__(self, text: str, exit_code: int = 1) -> None:
+    Attributes:
+        transient: Whether trying again may help.
+    """
+
+    def __init__(self, text: str, exit_code: int = 1, *, transient: bool = False) -> None:
         super().__init__(text)
         self.exit_code = exit_code
+        self.transient = transient

@@ -93,6 +93,8 @@ class Failed(_Frozen):
     exit_code: int
     out_of_memory: bool
     batch_size: int
+    transient: bool
+    """Whether the same step may succeed a little later, as after a hiccup of a network mount."""
     restart: bool
     """Whether a new process may succeed where this one cannot go on."""
 

@@ -113,7 +113,8 @@ class ModelSettings(BaseModel):
         default=None,
         gt=0,
         le=4096,
-        description="Most GPU memory to use, GiB, where others share it; default: what is free.",
+        description="Most GPU memory that classifying takes, GiB, where others share it; "
+        "default: what is free.",
     )
     engine_cache: Text | None = Field(
         default=None, description="Where built engines are kept; default: the user's cache."

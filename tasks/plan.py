@@ -12,6 +12,7 @@ from shards.errors import NoImagesError
 from shards.footer import SCHEMA_VERSION, FooterInfo
 from shards.listing import list_directory
 from shards.plan import PlanLog, ShardRef, work_key
+from tasks.errors import SettingsError
 from tasks.explain import explain
 from tasks.job import Job, Plan
 from tasks.version import tool_version
@@ -31,7 +32,13 @@ def plan(job: Job) -> Plan:
     """
     _log.info("%s", explain(job.model))
     started = time.monotonic()
-    shards, ignored, changed = _list(job)
+    shards, ignored, changed, absent = _list(job)
+    if job.settings.overwrite and absent:
+        raise SettingsError(
+            f"--overwrite: {absent:,} images have rows in the same files as those listed, and are "
+            "not listed now (deleted, outside of these directories, or beyond --limit): their rows "
+            "would be lost. Give all directories of the earlier runs, or another --output."
+        )
     done: list[FooterInfo] = []
     todo: list[ShardRef] = []
     for shard in shards:
@@ -47,12 +54,17 @@ def plan(job: Job) -> Plan:
         changed=changed,
         seconds=time.monotonic() - started,
     )
-    _tell(result)
+    _tell(result, overwrite=job.settings.overwrite)
     return result
 
 
-def _list(job: Job) -> tuple[list[ShardRef], Counter[str], int]:
-    """Returns the shards that hold the listed images, what was ignored, and how many changed."""
+def _list(job: Job) -> tuple[list[ShardRef], Counter[str], int, int]:
+    """List and plan.
+
+    Returns:
+        The shards that hold the listed images; what was ignored, by reason; how many images
+        changed since they were planned; how many in these shards were not listed.
+    """
     log = PlanLog(job.tree, tool_version=tool_version())
     shards: set[ShardRef] = set()
     ignored: Counter[str] = Counter()
@@ -82,7 +94,8 @@ def _list(job: Job) -> tuple[list[ShardRef], Counter[str], int]:
             break
     if listed == 0 and nothing is not None:
         raise nothing
-    return sorted(shards), ignored, changed
+    absent = sum(shard.rows for shard in shards) - listed
+    return sorted(shards), ignored, changed, absent
 
 
 def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
@@ -90,7 +103,7 @@ def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
     return is_done(job.tree, model_id=job.model.model_id, shard_id=shard.id, work_key=key)
 
 
-def _tell(result: Plan) -> None:
+def _tell(result: Plan, *, overwrite: bool) -> None:
     _log.info(
         "%s images to do (shards: %d), %s done before (listed and planned in %.1f s)",
         f"{result.images_todo:,}",
@@ -98,9 +111,9 @@ def _tell(result: Plan) -> None:
         f"{result.images_done:,}",
         result.seconds,
     )
-    if result.changed:
+    if result.changed and not overwrite:
         _log.warning(
-            "%s images changed since their rows were computed, and keep those rows. "
-            "Run with --overwrite to classify them again.",
+            "%s images changed since they were first listed, and rows that are there stay: unless "
+            "a run with --overwrite came since, start one to classify them again.",
             f"{result.changed:,}",
         )

@@ -20,7 +20,7 @@ class Progress:
         done: Images of this run that have a row or an error so far.
         total: Images that this run has to do.
         errors: Of those done, the ones without a label.
-        images_per_second: Mean rate since the first image was asked for.
+        images_per_second: Mean rate since the classifier was open.
     """
 
     done: int
@@ -39,6 +39,11 @@ class ProgressMeter:
     errors: int = 0
     _started: float = field(default_factory=time.monotonic)
     _reported: float = 0.0
+
+    def start(self) -> None:
+        """Let the rate count from now, unless it does already."""
+        if self.done == 0:
+            self._started = time.monotonic()
 
     def rewind(self, done: int, errors: int) -> None:
         """Count again from here, where work was lost and is done again."""

@@ -32,7 +32,10 @@ class Settings(ModelSettings):
         description="Suffixes that make a file an image; others are counted as ignored.",
     )
     limit: Integer | None = Field(
-        default=None, ge=1, description="Classify at most this many images, for a first look."
+        default=None,
+        ge=1,
+        description="List at most this many images, for a first look; "
+        "shards planned before are done whole.",
     )
     # Pillow's own limit: a quarter of a GiB of RGB for one image.
     max_pixels: Integer = Field(

@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from engines.errors import CudaError, DeviceMemoryError
-from engines.lifetime import die_with_parent
 from tasks.messages import Failed, Message, Notice, WorkOrder
 from tasks.settings import Settings
+from tasks.transient import may_pass
 from tasks.work import Work
 
 __all__ = ["main"]
@@ -27,7 +27,6 @@ Send = Callable[[Message], None]
 
 def main() -> NoReturn:
     """Do what the order on standard input says; exit 0 if every shard was published."""
-    die_with_parent()
     # A person's Ctrl-C reaches the whole process group: the parent decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -93,5 +92,6 @@ def _failed(error: Exception, batch_size: int) -> Failed:
         exit_code=getattr(error, "exit_code", 1),
         out_of_memory=isinstance(error, DeviceMemoryError),
         batch_size=batch_size,
+        transient=may_pass(error),
         restart=isinstance(error, CudaError),
     )

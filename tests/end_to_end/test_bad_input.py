@@ -188,3 +188,22 @@ def test_a_second_run_does_only_what_was_added(zoo, tmp_path):
     assert sorted(rows(out)) == ["a.png", "aa.png", "b.png", "c.png"]
     records = [json.loads(path.read_text()) for path in out.glob("runs/*/run.json")]
     assert sorted(record["rows_written"] for record in records) == [0, 1, 3]
+
+
+def test_overwrite_classifies_again_and_never_loses_a_row(zoo, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("a", "b"):
+        (images / f"{name}.png").write_bytes((zoo / "good.png").read_bytes())
+    out = tmp_path / "out"
+    run(images, "--model", MODEL, "--output", out, "--run-id", "first")
+    (images / "b.png").rename(tmp_path / "b.png")
+    code, answer, _ = run(images, "--model", MODEL, "--output", out, "--overwrite")
+    assert code == 2
+    assert "1 images have rows in the same files as those listed" in answer["error"]
+    assert {row["run_id"] for row in rows(out).values()} == {"first"}
+    (tmp_path / "b.png").rename(images / "b.png")
+    again = ("--overwrite", "--run-id", "second")
+    code, answer, _ = run(images, "--model", MODEL, "--output", out, *again)
+    assert (code, answer["rows_written"], answer["skipped"]) == (0, 2, 0)
+    assert {row["run_id"] for row in rows(out).values()} == {"second"}

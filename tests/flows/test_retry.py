@@ -5,7 +5,8 @@ import errno
 import pytest
 
 from flows import retry
-from flows.retry import delays, may_pass, retried
+from flows.retry import delays, retried
+from tasks.transient import may_pass
 
 
 class Said(Exception):

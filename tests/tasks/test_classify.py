@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 import tasks.classify
+from shards.output import OutputTree
 from shards.plan import ShardRef
 from tasks.classify import classify
 from tasks.device_process import StalledError
@@ -47,9 +49,11 @@ class Scripts:
     def __init__(self, *scripts):
         self.scripts = list(scripts)
         self.orders = []
+        self.backends = []
 
     def __call__(self, settings):
-        assert settings == SETTINGS
+        self.backends.append(settings.backend)
+        assert settings.model_copy(update={"backend": "auto"}) == SETTINGS
         return _Process(self.scripts.pop(0), self.orders)
 
     @property
@@ -88,7 +92,10 @@ class _Process:
 def run(monkeypatch, scripts, count=3, report=lambda progress: None):
     monkeypatch.setattr(tasks.classify, "DeviceProcess", scripts)
     job = SimpleNamespace(
-        settings=SETTINGS, run_id="run", model=SimpleNamespace(model_id="m@0123456789ab")
+        settings=SETTINGS,
+        run_id="run",
+        model=SimpleNamespace(model_id="m@0123456789ab"),
+        tree=OutputTree(Path("/nowhere")),
     )
     todo = tuple(shard(number) for number in range(count))
     return classify(job, Plan(todo=todo, done=(), ignored={}, changed=0, seconds=0.0), report)
@@ -137,6 +144,7 @@ def failed(**changes):
         "exit_code": 1,
         "out_of_memory": False,
         "batch_size": 64,
+        "transient": False,
         "restart": False,
     }
     return Failed(**(values | changes))
@@ -202,3 +210,24 @@ def test_what_the_process_logs_is_logged(monkeypatch, caplog):
     with caplog.at_level(logging.INFO):
         run(monkeypatch, scripts, count=1)
     assert ("tasks.classify", logging.WARNING, "100% odd") in caplog.record_tuples
+
+
+def test_a_process_that_dies_when_all_is_done_costs_nothing(monkeypatch, caplog):
+    ends = [[*does(0), Started(shard=shard(1).id), crash()], [*does(1), crash()]]
+    with caplog.at_level(logging.WARNING):
+        run(monkeypatch, Scripts(*ends, [*does(2), crash()]), count=3)
+    assert "had done all, but its end failed: was killed by signal 9" in caplog.text
+
+
+def test_what_auto_chose_first_holds_for_every_process(monkeypatch):
+    scripts = Scripts([Started(shard=shard(0).id), crash()], does(0), does(1))
+    run(monkeypatch, scripts, count=2)
+    assert scripts.backends == ["auto", "onnxruntime", "onnxruntime"]
+
+
+@pytest.mark.parametrize("transient", [True, False])
+def test_an_error_says_whether_it_may_pass(monkeypatch, transient):
+    scripts = Scripts([Started(shard=shard(0).id), failed(transient=transient)])
+    with pytest.raises(WorkFailedError) as caught:
+        run(monkeypatch, scripts, count=1)
+    assert caught.value.transient is transient
