@@ -93,6 +93,11 @@ def _open_tensorrt(settings: Settings, model: Model, batch_limit: int | None) ->
     from engines.tensorrt_runner import TensorRTClassifier
 
     wanted = engine_settings(settings, model, batch_limit)
+    if settings.precision == "auto":
+        _log.info(
+            "precision auto: %s on a GPU; --precision fp32 computes as the model was exported",
+            wanted.builder.precision,
+        )
     found: list[StoredEngine] = []
 
     def load(engine: StoredEngine) -> TensorRTClassifier:
