@@ -241,6 +241,8 @@ class TensorRTClassifier:
         except EngineError as error:
             if isinstance(error, CudaError) and error.sticky:
                 raise
+            for lane in self._lanes:
+                lane.graph = None  # all or none: what is said of the run must hold for every batch
             logger.warning("Running without CUDA graphs: %s", error)
 
     def _queue(self, slot: HostSlot, lane: Lane) -> None:
