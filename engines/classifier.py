@@ -20,11 +20,14 @@ class Predictions:
         label_ids: int32 [count, k], best first; equal scores in ascending order of label_id.
         scores: float32 [count, k], descending.
         logits: float32 [count, classes], the model's own output, where it was asked for.
+        embedding: float32 [count, width], what the model's last layer works on, where it was asked
+            for.
     """
 
     label_ids: NDArray[np.int32]
     scores: NDArray[np.float32]
     logits: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,7 +172,7 @@ def bare_loop(
         context = own(engine.new_context(stream=stream))
         layout = engine.layout(context, batch_size, image_size)
         budget.reserve(layout.device_bytes, f"a batch of {batch_size}")
-        lane, slot = own(Lane(layout)), own(HostSlot(layout))
+        lane, slot = own(Lane(layout)), own(HostSlot(layout, fetched=()))
         own(Drained(stream))
         _fill(slot, np.random.default_rng(0))
         slot.upload(lane, batch_size, stream=stream)

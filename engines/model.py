@@ -37,7 +37,6 @@ class ModelRequest:
         activation: What turns the model's output into scores; 'auto' finds out.
         output_name: The output to take; None finds it.
         top_k: Labels wanted for an image.
-        save_logits: Give the model's own output as well.
         any_size: Leave the size of `images` open, for one engine that serves several resolutions;
             the preprocessing still picks one.
     """
@@ -49,7 +48,6 @@ class ModelRequest:
     activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
     output_name: str | None = None
     top_k: int = 5
-    save_logits: bool = False
     any_size: bool = False
 
     def __post_init__(self) -> None:
@@ -72,7 +70,6 @@ class Model:
         activation: What the graph applies to the model's output.
         output_name: The model's output that holds the scores.
         top_k: Labels wanted for an image.
-        save_logits: Whether the graph gives logits.
         sources: Field of the preprocessing, 'labels', 'activation' and 'output' to where its value
             came from, in words.
         graph: The wrapped ONNX model, serialised, all weights inside; see `engines.wrap`.
@@ -88,7 +85,6 @@ class Model:
     activation: Activation
     output_name: str
     top_k: int
-    save_logits: bool
     sources: Mapping[str, str]
     graph: bytes = field(repr=False)
 
@@ -118,7 +114,7 @@ def load_model(request: ModelRequest) -> Model:
 
     `model_id` is the same wherever and whenever the ONNX file and its data, the preprocessing
     (input size included), the names of the classes, the output and the activation are. It does not
-    depend on top_k, logits, backend or precision.
+    depend on top_k, backend or precision.
 
     Raises:
         ModelError: There is no such model; it is damaged, unsafe or not an image classifier; or
@@ -155,7 +151,6 @@ def load_model(request: ModelRequest) -> Model:
         classes=classes,
         activation=activation,
         top_k=request.top_k,
-        logits=request.save_logits,
         any_size=request.any_size,
     )
     return Model(
@@ -169,7 +164,6 @@ def load_model(request: ModelRequest) -> Model:
         activation=activation,
         output_name=info.output_name,
         top_k=request.top_k,
-        save_logits=request.save_logits,
         sources=sources,
         graph=_checked(files.proto, info, spec, request.path),
     )

@@ -16,7 +16,7 @@ from engines.classifier import BackendInfo, Predictions
 from engines.classifier import Slot as AnySlot
 from engines.model import Model
 from engines.ort_session import Session, available_cores
-from engines.wrap import IMAGES, LABEL_IDS, LOGITS, SCORES
+from engines.wrap import EMBEDDING, IMAGES, LABEL_IDS, LOGITS, SCORES, fetched
 
 __all__ = ["OnnxRuntimeClassifier", "processor_name"]
 
@@ -49,6 +49,8 @@ class OnnxRuntimeClassifier:
         slots: int = 3,
         threads: int | None = None,
         precision: str = "fp32",
+        logits: bool = False,
+        embedding: bool = False,
     ) -> None:
         """Load the model and allocate the ring.
 
@@ -59,15 +61,20 @@ class OnnxRuntimeClassifier:
             threads: Threads that compute; None means one for each core of this process, because
                 decoders that share the cores wait for the batch rather than the other way round.
             precision: What the graph computes in, for the record.
+            logits: Fetch the logits as well.
+            embedding: Fetch the embedding, of a graph that gives one.
 
         Raises:
             ModelError: ONNX Runtime does not accept the graph.
+            ValueError: The graph does not give what is to be fetched.
         """
         if batch_size < 1 or slots < 1:
             raise ValueError(f"{batch_size=}, {slots=}; expected 1 or more of each")
         threads = available_cores() if threads is None else threads
         self._session: Session | None = Session(model.graph, threads=threads)
-        self._outputs = [LABEL_IDS, SCORES, *([LOGITS] if model.save_logits else [])]
+        self._outputs = fetched(logits=logits, embedding=embedding)
+        if missing := set(self._outputs) - set(self._session.outputs):
+            raise ValueError(f"the graph of {model.model_id} does not give {', '.join(missing)}")
         self._batch_size, self._slot_count = batch_size, slots
         shape = (batch_size, model.input_height, model.input_width, 3)
         self._ring = tuple(Slot(shape) for _ in range(slots))
@@ -144,13 +151,15 @@ class OnnxRuntimeClassifier:
             raise RuntimeError("nothing is in flight: submit first")
         slot, count = self._in_flight.popleft()
         try:
-            label_ids, scores, *logits = session.run(self._outputs, {IMAGES: slot.images[:count]})
+            arrays = session.run(self._outputs, {IMAGES: slot.images[:count]})
         finally:
             self._free.append(slot)
+        results = dict(zip(self._outputs, arrays, strict=True))
         return Predictions(
-            label_ids=cast(NDArray[np.int32], label_ids),
-            scores=cast(NDArray[np.float32], scores),
-            logits=cast(NDArray[np.float32], logits[0]) if logits else None,
+            label_ids=results[LABEL_IDS],
+            scores=results[SCORES],
+            logits=results.get(LOGITS),
+            embedding=results.get(EMBEDDING),
         )
 
     def close(self) -> None:

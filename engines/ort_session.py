@@ -57,6 +57,11 @@ class Session:
                 f"ONNX Runtime {onnxruntime.__version__} does not accept the model: {_line(error)}"
             ) from error
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what the graph gives."""
+        return tuple(output.name for output in self._session.get_outputs())
+
     def run(self, outputs: Sequence[str], feeds: dict[str, Array]) -> list[Array]:
         """Compute the named outputs.
 

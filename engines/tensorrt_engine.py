@@ -21,7 +21,7 @@ from engines.errors import (
 from engines.features import import_tensorrt
 from engines.ownership import Drained, Resources
 from engines.tensorrt_log import TensorRTLog
-from engines.wrap import IMAGES, LABEL_IDS, LOGITS, SCORES
+from engines.wrap import EMBEDDING, IMAGES, LABEL_IDS, LOGITS, SCORES
 
 __all__ = ["BatchLayout", "Context", "Engine", "Output"]
 
@@ -42,7 +42,7 @@ class Output:
     """An output of the engine.
 
     Attributes:
-        name: 'scores', 'label_ids' or 'logits'.
+        name: 'scores', 'label_ids', 'logits' or 'embedding'.
         dtype: As the engine writes it; versions and precisions differ.
         columns: Values of one image.
     """
@@ -206,11 +206,11 @@ class Engine:
     def _check_tensors(self) -> None:
         """A plan of another network would read and write past the buffers."""
         inputs, outputs = set(self._names("INPUT")), set(self._names("OUTPUT"))
-        fits = inputs == {IMAGES} and {SCORES, LABEL_IDS} <= outputs <= {SCORES, LABEL_IDS, LOGITS}
-        if not fits:
+        needed = {SCORES, LABEL_IDS}
+        if inputs != {IMAGES} or not needed <= outputs <= needed | {LOGITS, EMBEDDING}:
             raise PlanError(
                 f"the plan has inputs {sorted(inputs)} and outputs {sorted(outputs)}; expected "
-                f"{IMAGES}, and {SCORES}, {LABEL_IDS} and perhaps {LOGITS}"
+                f"{IMAGES}, and {SCORES}, {LABEL_IDS} and perhaps {LOGITS} and {EMBEDDING}"
             )
         if self._dtype(IMAGES) != np.uint8:
             raise PlanError(f"the plan's input is {self._dtype(IMAGES)}; expected uint8")

@@ -5,8 +5,8 @@
               stream 1           stream 2             stream 3
 
 Three streams, joined by the events of the lanes; the host waits only in `collect`, for the oldest
-batch. Memory: slots x (images + results), page-locked; max_in_flight x (images + results) and the
-engine's weights and activations on the device.
+batch. Memory: slots x (images + what is fetched), page-locked; max_in_flight x (images + results)
+and the engine's weights and activations on the device.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from engines.cuda import Stream
 from engines.device import DeviceInfo, MemoryBudget, device_info
 from engines.errors import CudaError, EngineError, InferenceError
 from engines.ownership import Drained, Resources, close_after
-from engines.tensorrt_engine import Engine
+from engines.tensorrt_engine import BatchLayout, Engine
 from engines.tensorrt_slots import HostSlot, Lane
+from engines.wrap import fetched
 
 __all__ = ["TensorRTClassifier"]
 
@@ -54,6 +55,8 @@ class TensorRTClassifier:
         cuda_graph: bool = False,
         memory_limit_bytes: int | None = None,
         engine_key: str | None = None,
+        logits: bool = False,
+        embedding: bool = False,
     ) -> None:
         """Load the engine and allocate everything that batches need.
 
@@ -67,14 +70,16 @@ class TensorRTClassifier:
             max_in_flight: Batches on the device. Two: while one is computed the next is uploaded;
                 1 makes every step wait for the one before.
             cuda_graph: Launch full batches as a CUDA graph. It pays where launching the kernels
-                takes the host longer than running them takes the GPU, as with small batches,
-                and costs the activations' memory once more for each batch in flight. Where the
-                engine cannot be captured, it runs without.
+                takes the host longer than running them takes the GPU, as with small batches;
+                costs the activations' memory once more for each batch in flight. An engine that
+                cannot be captured runs without.
             memory_limit_bytes: Device memory that may be used; None for whatever is free.
             engine_key: Of the plan in the store, for the record.
+            logits: Fetch the logits; otherwise they stay on the device.
+            embedding: Fetch the embedding, of an engine that gives one.
 
         Raises:
-            ValueError: The engine's profile does not hold these sizes.
+            ValueError: Its profile does not hold these sizes, or it does not give what is fetched.
             BackendUnavailableError: No such GPU, or a library is missing.
             PlanError: The plan does not load here, or is of another network.
             DeviceMemoryError: Too little device memory; names both figures.
@@ -83,10 +88,10 @@ class TensorRTClassifier:
         """
         if min(batch_size, slots, max_in_flight) < 1:
             raise ValueError(f"{batch_size=}, {slots=}, {max_in_flight=}; expected 1 or more")
+        self._fetched = fetched(logits=logits, embedding=embedding)
         self._max_in_flight = min(max_in_flight, slots)
         self._failure: BaseException | None = None
-        self._closed = False
-        self._batches = 0
+        self._closed, self._batches = False, 0
         self._owned = Resources()
         gpu = device_info(device)
         try:
@@ -224,10 +229,11 @@ class TensorRTClassifier:
         self._engine = own(Engine(plan, budget))
         self._context = own(self._engine.new_context(stream=self._compute))
         self._layout = self._engine.layout(self._context, batch_size, image_size)
+        _require_outputs(self._layout, self._fetched)
         lanes = self._max_in_flight
         budget.reserve(lanes * self._layout.device_bytes, f"{lanes} batches of {batch_size}")
         self._lanes = tuple(own(Lane(self._layout)) for _ in range(lanes))
-        self._ring = tuple(own(HostSlot(self._layout)) for _ in range(slots))
+        self._ring = tuple(own(HostSlot(self._layout, self._fetched)) for _ in range(slots))
         own(Drained(self._upload, self._compute, self._download))
         self._free = deque(self._ring)
         self._lent: list[HostSlot] = []
@@ -279,6 +285,12 @@ class TensorRTClassifier:
     def _require_open(self) -> None:
         if self._closed:
             raise RuntimeError("this classifier is closed")
+
+
+def _require_outputs(layout: BatchLayout, wanted: tuple[str, ...]) -> None:
+    given = [output.name for output in layout.outputs]
+    if missing := [name for name in wanted if name not in given]:
+        raise ValueError(f"the engine gives {', '.join(given)}, and not {', '.join(missing)}")
 
 
 def _describe(

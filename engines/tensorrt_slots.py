@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,7 +12,7 @@ from engines.cuda import Event, Graph, Stream
 from engines.memory import DeviceBuffer, PinnedBuffer, copy_to_device, copy_to_host
 from engines.ownership import Drained, Resources
 from engines.tensorrt_engine import BatchLayout, Context, Engine
-from engines.wrap import IMAGES, LABEL_IDS, LOGITS, SCORES
+from engines.wrap import EMBEDDING, IMAGES, LABEL_IDS, LOGITS, SCORES
 
 __all__ = ["HostSlot", "Lane", "in_order"]
 
@@ -18,26 +20,31 @@ __all__ = ["HostSlot", "Lane", "in_order"]
 class HostSlot:
     """Page-locked memory of one batch: what decoders write and where results arrive.
 
+    Args:
+        layout: Tensors of a full batch.
+        fetched: Names of the outputs to download; the others stay on the device.
+
     Attributes:
         count: Images of the batch that was submitted last.
         finished: Reached when the results of that batch have arrived.
     """
 
-    def __init__(self, layout: BatchLayout) -> None:
+    def __init__(self, layout: BatchLayout, fetched: Collection[str]) -> None:
         self.count = 0
+        self._fetched = tuple(output for output in layout.outputs if output.name in fetched)
         with Resources() as owned:
             size = layout.batch_size
             self._images = owned.add(PinnedBuffer(size * layout.image_bytes))
             self._results = {
                 output.name: owned.add(PinnedBuffer(size * output.row_bytes))
-                for output in layout.outputs
+                for output in self._fetched
             }
             self.finished = owned.add(Event())
         self._owned = owned
         self._images_view = self._images.array(layout.input_shape(size), np.uint8)
         self._result_views = {
             output.name: self._results[output.name].array((size, output.columns), output.dtype)
-            for output in layout.outputs
+            for output in self._fetched
         }
 
     @property
@@ -58,7 +65,7 @@ class HostSlot:
 
     def download(self, lane: Lane, *, stream: Stream) -> None:
         """Queue the copies of the lane's results, as many rows as the batch has images."""
-        for output in lane.layout.outputs:
+        for output in self._fetched:
             nbytes = self.count * output.row_bytes
             source = lane.outputs[output.name]
             copy_to_host(self._results[output.name], source, nbytes, stream=stream)
@@ -69,8 +76,10 @@ class HostSlot:
         label_ids, scores = in_order(
             rows[LABEL_IDS].astype(np.int32), rows[SCORES].astype(np.float32)
         )
-        logits = rows[LOGITS].astype(np.float32) if LOGITS in rows else None
-        return Predictions(label_ids=label_ids, scores=scores, logits=logits)
+        logits, embedding = (
+            rows[name].astype(np.float32) if name in rows else None for name in (LOGITS, EMBEDDING)
+        )
+        return Predictions(label_ids=label_ids, scores=scores, logits=logits, embedding=embedding)
 
     def close(self) -> None:
         """Give the memory back; nothing may be in flight. Idempotent."""
@@ -83,7 +92,7 @@ class Lane:
     Attributes:
         layout: Tensors of a full batch.
         inputs: Device memory of `images`.
-        outputs: Device memory of each output.
+        outputs: Device memory of each output, fetched or not: TensorRT writes them all.
         uploaded: Reached when the images are there.
         computed: Reached when the images were read and the results are there.
         downloaded: Reached when the results were taken.

@@ -4,7 +4,10 @@
       Cast ▸ (Transpose) ▸ Sub ▸ Mul ▸ (Gather, for BGR) ▸ (Cast, for float16)
       the model, its own names kept
       (Flatten) ▸ Cast ▸ (Softmax | Sigmoid) ▸ TopK ▸ Cast
-    scores float32 [batch, k], label_ids int32 [batch, k], optional logits float32 [batch, classes]
+    scores float32 [batch, k], label_ids int32 [batch, k], logits float32 [batch, classes]
+
+Every graph gives its logits, whether or not anybody asks for them: a classifier fetches what is
+wanted, so that one engine serves all.
 
 Nodes and constants that this module adds are named `nightshift/...`, so that whoever changes the
 model's precision can leave them alone. The Cast stands first because TensorRT takes uint8 only as
@@ -23,11 +26,23 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_h
 from engines.graph import GraphInfo
 from engines.preprocess.spec import PreprocessSpec
 
-__all__ = ["IMAGES", "LABEL_IDS", "LOGITS", "PREFIX", "SCORES", "Activation", "columns", "wrap"]
+__all__ = [
+    "EMBEDDING",
+    "IMAGES",
+    "LABEL_IDS",
+    "LOGITS",
+    "PREFIX",
+    "SCORES",
+    "Activation",
+    "columns",
+    "fetched",
+    "wrap",
+]
 
 Activation = Literal["softmax", "sigmoid", "none"]
 
 IMAGES, SCORES, LABEL_IDS, LOGITS = "images", "scores", "label_ids", "logits"
+EMBEDDING = "embedding"
 PREFIX = "nightshift/"
 
 MIN_IR_VERSION = 4
@@ -68,6 +83,11 @@ def columns(top_k: int, classes: int) -> int:
     return min(max(top_k, 2), classes)
 
 
+def fetched(*, logits: bool, embedding: bool) -> tuple[str, ...]:
+    """Names of the outputs that a classifier brings to its caller."""
+    return (LABEL_IDS, SCORES, *([LOGITS] * logits), *([EMBEDDING] * embedding))
+
+
 def wrap(
     model: ModelProto,
     info: GraphInfo,
@@ -76,7 +96,6 @@ def wrap(
     classes: int,
     activation: Activation,
     top_k: int,
-    logits: bool = False,
     any_size: bool = False,
 ) -> None:
     """Put normalisation before a model, and probabilities and top-k behind it, in place.
@@ -94,7 +113,6 @@ def wrap(
         classes: Scores of an image.
         activation: What turns the model's output into scores.
         top_k: Labels wanted for an image; see `columns`.
-        logits: Give the model's own output as well.
         any_size: Leave height and width of `images` open, for one engine that serves several.
     """
     model.ir_version = max(model.ir_version, MIN_IR_VERSION)
@@ -111,7 +129,7 @@ def wrap(
     graph.node.extend(after.nodes)
     graph.initializer.extend(before.constants + after.constants)
     size = ("height", "width") if any_size else (spec.host.height, spec.host.width)
-    _declare(graph, size, classes, columns(top_k, classes), logits=logits)
+    _declare(graph, size, classes, columns(top_k, classes))
 
 
 def _normalise(info: GraphInfo, spec: PreprocessSpec, *, keep_float: bool) -> _Chain:
@@ -152,9 +170,7 @@ def _rank(chain: _Chain, flatten: bool, activation: Activation, k: int) -> None:
     chain.add("cast_indices", "Cast", outputs=(LABEL_IDS,), to=TensorProto.INT32)
 
 
-def _declare(
-    graph: GraphProto, size: tuple[int | str, int | str], classes: int, k: int, *, logits: bool
-) -> None:
+def _declare(graph: GraphProto, size: tuple[int | str, int | str], classes: int, k: int) -> None:
     """State the new inputs and outputs, and drop what was said of shapes between them."""
     graph.ClearField("input")
     graph.ClearField("output")
@@ -163,9 +179,8 @@ def _declare(
         (graph.input, IMAGES, TensorProto.UINT8, [*size, 3]),
         (graph.output, SCORES, TensorProto.FLOAT, [k]),
         (graph.output, LABEL_IDS, TensorProto.INT32, [k]),
+        (graph.output, LOGITS, TensorProto.FLOAT, [classes]),
     ]
-    if logits:
-        values.append((graph.output, LOGITS, TensorProto.FLOAT, [classes]))
     for where, name, dtype, shape in values:
         where.append(helper.make_tensor_value_info(name, dtype, ["batch", *shape]))
 
@@ -196,7 +211,7 @@ def _name_nodes(graph: GraphProto) -> None:
 def _vacate_names(graph: GraphProto) -> Mapping[str, str]:
     """Rename the model's tensors that have a name of ours; returns old names to new ones."""
     values = {name for node in _nodes(graph) for name in (*node.input, *node.output)}
-    ours = {IMAGES, SCORES, LABEL_IDS, LOGITS}
+    ours = {IMAGES, SCORES, LABEL_IDS, LOGITS, EMBEDDING}
     names: dict[str, str] = {}
     for name in sorted(value for value in values if value in ours or value.startswith(PREFIX)):
         new = f"model/{name}"

@@ -184,7 +184,7 @@ def make_model(name: Architecture, folder: Path, photos: Path) -> None:
 
 def reference_logits(folder: Path, photos: Path, count: int, kept_in: Path) -> dict[str, Logits]:
     """The logits of the first `count` images in fp32 on the CPU, by file name; kept in a file."""
-    model = load_model(ModelRequest(path=folder, save_logits=True))
+    model = load_model(ModelRequest(path=folder))
     kept = kept_in / f"{model.model_id}-{count}.npy"
     paths = sorted(photos.rglob("*.jpg"))[:count]
     if not kept.exists():
@@ -192,7 +192,7 @@ def reference_logits(folder: Path, photos: Path, count: int, kept_in: Path) -> d
         kept_in.mkdir(parents=True, exist_ok=True)
         with (
             step(f"{folder.name}: reference"),
-            OnnxRuntimeClassifier(model, batch_size=REFERENCE_BATCH) as classifier,
+            OnnxRuntimeClassifier(model, batch_size=REFERENCE_BATCH, logits=True) as classifier,
             ThreadPoolExecutor(cores()) as decoders,
         ):
             fill = DecodeInto(model.spec.host, Limits())

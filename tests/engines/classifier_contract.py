@@ -31,19 +31,21 @@ class ClassifierContract(ABC):
     examples = 60
 
     @abstractmethod
-    def make_classifier(self, model: Model, batch_size: int, slots: int) -> Classifier:
-        """An open classifier; the suite closes it."""
+    def make_classifier(
+        self, model: Model, batch_size: int, slots: int, **fetch: bool
+    ) -> Classifier:
+        """An open classifier that fetches what `fetch` says; the suite closes it."""
 
     @pytest.fixture
     def model(self) -> Model:
-        return loaded(TINY, save_logits=True)
+        return loaded(TINY)
 
     @pytest.fixture
     def classifier(self, model: Model) -> Iterator[Classifier]:
-        with self.make_classifier(model, BATCH_SIZE, SLOTS) as classifier:
+        with self.make_classifier(model, BATCH_SIZE, SLOTS, logits=True) as classifier:
             yield classifier
 
-    def check(self, model: Model, images, predictions: Predictions):
+    def check(self, model: Model, images, predictions: Predictions, *, with_logits: bool = True):
         """Compare with NumPy; classes whose scores are closer than the tolerance may swap."""
         logits = TINY.logits(normalise(images, model.spec))
         scores = softmax(logits)
@@ -55,7 +57,7 @@ class ClassifierContract(ABC):
         chosen = np.take_along_axis(scores, predictions.label_ids.astype(np.int64), axis=1)
         np.testing.assert_allclose(chosen, predictions.scores, atol=self.tolerance)
         assert all(len(set(row)) == model.k for row in predictions.label_ids.tolist())
-        if model.save_logits:
+        if with_logits:
             assert predictions.logits is not None
             assert predictions.logits.dtype == np.float32
             np.testing.assert_allclose(predictions.logits, logits, atol=10 * self.tolerance)
@@ -96,7 +98,7 @@ class ClassifierContract(ABC):
         self.check(model, images, self.infer(classifier, images))
 
     def test_any_interleaving_gives_every_batch_once_and_in_order(self, model):
-        with self.make_classifier(model, BATCH_SIZE, SLOTS) as classifier:
+        with self.make_classifier(model, BATCH_SIZE, SLOTS, logits=True) as classifier:
 
             @settings(max_examples=self.examples, deadline=None)
             @given(st.lists(st.tuples(st.integers(0, 2), st.integers(1, BATCH_SIZE)), max_size=30))
@@ -154,11 +156,14 @@ class ClassifierContract(ABC):
             predictions = self.infer(classifier, self.images(2))
         assert predictions.scores.shape == predictions.label_ids.shape == (2, k)
 
-    def test_logits_come_only_when_asked_for(self):
-        model = loaded(TINY)
+    def test_logits_come_only_when_asked_for(self, model):
         with self.make_classifier(model, BATCH_SIZE, SLOTS) as classifier:
             images = self.images(2)
-            self.check(model, images, self.infer(classifier, images))
+            self.check(model, images, self.infer(classifier, images), with_logits=False)
+
+    def test_what_the_graph_does_not_give_is_refused_at_once(self, model):
+        with pytest.raises(ValueError, match="embedding"):
+            self.make_classifier(model, BATCH_SIZE, SLOTS, embedding=True)
 
     def test_more_than_all_slots_cannot_be_lent(self, classifier, model):
         slots = [classifier.acquire() for _ in range(SLOTS)]

@@ -54,7 +54,7 @@ def load(path, **request):
 
 
 def classify(model, images):
-    with OnnxRuntimeClassifier(model, batch_size=len(images), slots=1) as classifier:
+    with OnnxRuntimeClassifier(model, batch_size=len(images), slots=1, logits=True) as classifier:
         slot = classifier.acquire()
         slot.images[:] = images
         classifier.submit(slot, len(images))
@@ -65,7 +65,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 4, 6, 3), np.uint8)
 
 
 def test_a_model_folder_becomes_a_model(tmp_path):
-    model = load(write(tmp_path / "tiny"), save_logits=True)
+    model = load(write(tmp_path / "tiny"))
     assert model.name == "tiny"
     assert model.model_id.startswith("tiny@")
     assert len(model.model_id) == len("tiny@") + 12
@@ -89,7 +89,7 @@ def test_every_decision_says_where_it_came_from(tmp_path):
 
 
 def test_a_model_can_go_to_another_process(tmp_path):
-    model = load(write(tmp_path / "tiny", external=True), save_logits=True)
+    model = load(write(tmp_path / "tiny", external=True))
     assert pickle.loads(pickle.dumps(model)) == model
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(classify, (model, IMAGES))
@@ -126,7 +126,7 @@ class TestModelId:
 
     @pytest.mark.parametrize(
         "request_",
-        [{"top_k": 1}, {"save_logits": True}, {"output_name": "logits"}, {"activation": "softmax"}],
+        [{"top_k": 1}, {"output_name": "logits"}, {"activation": "softmax"}],
     )
     def test_does_not_depend_on_what_leaves_scores_alone(self, folder, request_):
         assert load(folder, **request_).model_id == load(folder).model_id
@@ -203,7 +203,7 @@ class TestActivation:
 class TestBatches:
     def test_of_one_become_any_where_the_graph_allows(self, tmp_path):
         folder = write(tmp_path / "tiny", Tiny(batch=1))
-        model = load(folder, save_logits=True)
+        model = load(folder)
         expected = Tiny().logits(normalise(IMAGES, model.spec))
         np.testing.assert_allclose(classify(model, IMAGES).logits, expected, atol=1e-5)
 
@@ -275,7 +275,7 @@ def test_a_model_that_cannot_be_run_to_count_its_classes_is_refused(tmp_path):
 
 def test_a_uint8_model_normalises_by_itself_and_the_sources_say_so(tmp_path):
     tiny = Tiny(dtype="uint8", layout="nhwc")
-    model = load(write(tmp_path / "tiny", tiny), save_logits=True)
+    model = load(write(tmp_path / "tiny", tiny))
     assert model.sources["mean"] == "not applied: the graph takes uint8"
     expected = tiny.logits(IMAGES.transpose(0, 3, 1, 2).astype(np.float64))
     np.testing.assert_allclose(classify(model, IMAGES).logits, expected, rtol=1e-5)

@@ -21,8 +21,8 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (4, 4, 6, 3), np.uint8)
 
 
 class TestOnnxRuntime(ClassifierContract):
-    def make_classifier(self, model, batch_size, slots):
-        return OnnxRuntimeClassifier(model, batch_size=batch_size, slots=slots)
+    def make_classifier(self, model, batch_size, slots, **fetch):
+        return OnnxRuntimeClassifier(model, batch_size=batch_size, slots=slots, **fetch)
 
 
 def infer(classifier, images):
@@ -86,7 +86,7 @@ def test_outputs_that_are_no_numbers_pass_as_such(value, classes):
     bias = [0.0] * classes
     bias[3] = value
     tiny = Tiny(classes=classes, bias=tuple(bias))
-    with OnnxRuntimeClassifier(loaded(tiny, save_logits=True), batch_size=4) as classifier:
+    with OnnxRuntimeClassifier(loaded(tiny), batch_size=4, logits=True) as classifier:
         predictions = infer(classifier, IMAGES)
     assert ((predictions.label_ids >= 0) & (predictions.label_ids < classes)).all()
     np.testing.assert_array_equal(predictions.logits[:, 3], [value] * 4)
@@ -109,7 +109,7 @@ def test_a_not_a_number_comes_first_where_others_are_numbers():
 
 
 def test_the_same_batch_gives_the_same_bits_whatever_the_slot():
-    with OnnxRuntimeClassifier(loaded(Tiny(), save_logits=True), batch_size=4) as classifier:
+    with OnnxRuntimeClassifier(loaded(Tiny()), batch_size=4, logits=True) as classifier:
         runs = [infer(classifier, IMAGES).logits.tobytes() for _ in range(2 * SLOTS)]
     assert len(set(runs)) == 1
 

@@ -47,7 +47,7 @@ class TestContract(ClassifierContract):
     def _gpu(self, gpu):
         """Every test of the suite runs on a simulated GPU."""
 
-    def make_classifier(self, model, batch_size, slots):
+    def make_classifier(self, model, batch_size, slots, **fetch):
         size = (model.input_height, model.input_width)
         return TensorRTClassifier(
             build_plan(model.graph, batch=(1, batch_size, batch_size), size=size),
@@ -56,6 +56,7 @@ class TestContract(ClassifierContract):
             slots=slots,
             precision="fp32",
             **self.options,
+            **fetch,
         )
 
 
@@ -151,10 +152,21 @@ class TestRunner:
             assert same(result, infer(narrow, images(4)))
 
     def test_logits_are_those_of_the_model(self):
-        with open_linear(linear_graph(logits=True)) as classifier:
+        with open_linear(linear_graph(logits=True), logits=True) as classifier:
             result = infer(classifier, images(3))
         best = np.sort(result.logits, axis=1)[:, ::-1][:, :3]
         np.testing.assert_array_equal(best, result.scores)
+
+    def test_outputs_that_nobody_fetches_stay_on_the_device(self, gpu):
+        copies = {}
+        for logits in (False, True):
+            gpu.reset()
+            with open_linear(linear_graph(logits=True), logits=logits) as classifier:
+                before = gpu.call_names.count("cudaMemcpyAsync")
+                result = infer(classifier, images(3))
+                copies[logits] = gpu.call_names.count("cudaMemcpyAsync") - before
+            assert (result.logits is not None) == logits
+        assert copies == {False: 3, True: 4}  # the images, label_ids, scores
 
     def test_full_batches_are_launched_as_a_graph_and_others_are_not(self, gpu):
         with open_linear(cuda_graph=True) as classifier:

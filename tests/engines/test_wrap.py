@@ -21,7 +21,7 @@ def run(model, feeds, outputs=("label_ids", "scores", "logits")):
     return session.run(outputs, feeds)
 
 
-def wrapped(tiny, spec, *, activation="softmax", top_k=5, logits=True, proto=None):
+def wrapped(tiny, spec, *, activation="softmax", top_k=5, proto=None):
     model = tiny.proto() if proto is None else proto
     wrap(
         model,
@@ -30,7 +30,6 @@ def wrapped(tiny, spec, *, activation="softmax", top_k=5, logits=True, proto=Non
         classes=tiny.classes,
         activation=activation,
         top_k=top_k,
-        logits=logits,
     )
     return model
 

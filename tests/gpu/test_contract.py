@@ -21,7 +21,7 @@ class GpuContract(ClassifierContract):
     def _plans(self, plan_of):
         self.plan_of = plan_of
 
-    def make_classifier(self, model, batch_size, slots):
+    def make_classifier(self, model, batch_size, slots, **fetch):
         height, width = model.input_height, model.input_width
         plan = self.plan_of(
             model.graph,
@@ -37,6 +37,7 @@ class GpuContract(ClassifierContract):
             slots=slots,
             precision=self.precision,
             **self.options,
+            **fetch,
         )
 
     def test_equal_scores_come_in_order_of_label_id(self):

@@ -183,22 +183,13 @@ def loaded(
     *,
     activation: Activation = "softmax",
     top_k: int = 5,
-    save_logits: bool = False,
     spec: PreprocessSpec | None = None,
 ) -> Model:
     """A model as `load_model` would return it, without files."""
     proto = tiny.proto()
     spec = spec or spec_for(tiny.size)
     info = inspect(proto)
-    wrap(
-        proto,
-        info,
-        spec,
-        classes=tiny.classes,
-        activation=activation,
-        top_k=top_k,
-        logits=save_logits,
-    )
+    wrap(proto, info, spec, classes=tiny.classes, activation=activation, top_k=top_k)
     return Model(
         name="tiny",
         model_id="tiny@000000000000",
@@ -210,7 +201,6 @@ def loaded(
         activation=activation,
         output_name=info.output_name,
         top_k=top_k,
-        save_logits=save_logits,
         sources={},
         graph=proto.SerializeToString(),
     )
