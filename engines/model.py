@@ -12,6 +12,7 @@ from typing import Literal, cast
 import onnx
 from onnx import ModelProto
 
+from engines.embedding import Embedding, find_embedding, measure_embedding
 from engines.errors import ModelError
 from engines.external_data import read_model
 from engines.graph import GraphInfo, inspect
@@ -37,6 +38,8 @@ class ModelRequest:
         activation: What turns the model's output into scores; 'auto' finds out.
         output_name: The output to take; None finds it.
         top_k: Labels wanted for an image.
+        save_embedding: Give the tensor before the model's last layer as well.
+        embedding_name: The tensor to give instead.
         any_size: Leave the size of `images` open, for one engine that serves several resolutions;
             the preprocessing still picks one.
     """
@@ -48,6 +51,8 @@ class ModelRequest:
     activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
     output_name: str | None = None
     top_k: int = 5
+    save_embedding: bool = False
+    embedding_name: str | None = None
     any_size: bool = False
 
     def __post_init__(self) -> None:
@@ -70,8 +75,9 @@ class Model:
         activation: What the graph applies to the model's output.
         output_name: The model's output that holds the scores.
         top_k: Labels wanted for an image.
-        sources: Field of the preprocessing, 'labels', 'activation' and 'output' to where its value
-            came from, in words.
+        embedding: What the graph gives as `embedding`; None where it does not.
+        sources: Field of the preprocessing, 'labels', 'activation', 'output' and 'embedding' (where
+            there is one) to where its value came from, in words.
         graph: The wrapped ONNX model, serialised, all weights inside; see `engines.wrap`.
     """
 
@@ -85,6 +91,7 @@ class Model:
     activation: Activation
     output_name: str
     top_k: int
+    embedding: Embedding | None
     sources: Mapping[str, str]
     graph: bytes = field(repr=False)
 
@@ -114,7 +121,7 @@ def load_model(request: ModelRequest) -> Model:
 
     `model_id` is the same wherever and whenever the ONNX file and its data, the preprocessing
     (input size included), the names of the classes, the output and the activation are. It does not
-    depend on top_k, backend or precision.
+    depend on top_k, the embedding, backend or precision.
 
     Raises:
         ModelError: There is no such model; it is damaged, unsafe or not an image classifier; or
@@ -144,15 +151,11 @@ def load_model(request: ModelRequest) -> Model:
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
     }
-    wrap(
-        files.proto,
-        info,
-        spec,
-        classes=classes,
-        activation=activation,
-        top_k=request.top_k,
-        any_size=request.any_size,
-    )
+    embedding = _wrap(files.proto, info, spec, request, classes, activation)
+    if embedding is not None:
+        sources["embedding"] = (
+            "--embedding-name" if request.embedding_name else "the input of the last layer"
+        )
     return Model(
         name=where.name,
         model_id=f"{where.name}@{_identity(files.digest, spec, labels, activation, info)[:12]}",
@@ -164,8 +167,38 @@ def load_model(request: ModelRequest) -> Model:
         activation=activation,
         output_name=info.output_name,
         top_k=request.top_k,
+        embedding=embedding,
         sources=sources,
         graph=_checked(files.proto, info, spec, request.path),
+    )
+
+
+def _wrap(
+    proto: ModelProto,
+    info: GraphInfo,
+    spec: PreprocessSpec,
+    request: ModelRequest,
+    classes: int,
+    activation: Activation,
+) -> Embedding | None:
+    """Wrap the model in place; returns what it gives as embedding, where that is asked for."""
+    tensor = None
+    if request.save_embedding:
+        tensor = find_embedding(proto, info.output_name, request.embedding_name)
+    wrap(
+        proto,
+        info,
+        spec,
+        classes=classes,
+        activation=activation,
+        top_k=request.top_k,
+        any_size=request.any_size,
+        embedding=tensor,
+    )
+    if tensor is None:
+        return None
+    return measure_embedding(
+        proto, tensor, batch=info.batch, height=spec.host.height, width=spec.host.width
     )
 
 

@@ -4,7 +4,8 @@
       Cast ▸ (Transpose) ▸ Sub ▸ Mul ▸ (Gather, for BGR) ▸ (Cast, for float16)
       the model, its own names kept
       (Flatten) ▸ Cast ▸ (Softmax | Sigmoid) ▸ TopK ▸ Cast
-    scores float32 [batch, k], label_ids int32 [batch, k], logits float32 [batch, classes]
+    scores float32 [batch, k], label_ids int32 [batch, k], logits float32 [batch, classes];
+    where it is asked for, a tensor of the model ▸ Flatten ▸ Cast ▸ embedding float32 [batch, width]
 
 Every graph gives its logits, whether or not anybody asks for them: a classifier fetches what is
 wanted, so that one engine serves all.
@@ -21,13 +22,22 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import (
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    ValueInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from engines.graph import GraphInfo
 from engines.preprocess.spec import PreprocessSpec
 
 __all__ = [
     "EMBEDDING",
+    "EMBEDDING_NODE",
     "IMAGES",
     "LABEL_IDS",
     "LOGITS",
@@ -44,6 +54,8 @@ Activation = Literal["softmax", "sigmoid", "none"]
 IMAGES, SCORES, LABEL_IDS, LOGITS = "images", "scores", "label_ids", "logits"
 EMBEDDING = "embedding"
 PREFIX = "nightshift/"
+EMBEDDING_NODE = f"{PREFIX}flatten_embedding"
+"""Name of the node that reads the model's own tensor."""
 
 MIN_IR_VERSION = 4
 """Before 4, weights had to be inputs as well; backends do not fold or fuse what can be fed."""
@@ -97,6 +109,7 @@ def wrap(
     activation: Activation,
     top_k: int,
     any_size: bool = False,
+    embedding: str | None = None,
 ) -> None:
     """Put normalisation before a model, and probabilities and top-k behind it, in place.
 
@@ -114,6 +127,8 @@ def wrap(
         activation: What turns the model's output into scores.
         top_k: Labels wanted for an image; see `columns`.
         any_size: Leave height and width of `images` open, for one engine that serves several.
+        embedding: Tensor of the model to give as well, by the name that it came with; its width
+            stays symbolic, see `engines.embedding`.
     """
     model.ir_version = max(model.ir_version, MIN_IR_VERSION)
     graph = model.graph
@@ -124,12 +139,18 @@ def wrap(
     before.nodes[-1].output[0] = model_input
     after = _Chain(names.get(info.output_name, info.output_name))
     _rank(after, info.flatten, activation, columns(top_k, classes))
+    if embedding is not None:
+        after.tensor = names.get(embedding, embedding)
+        after.add("flatten_embedding", "Flatten", axis=1)
+        after.add("cast_embedding", "Cast", outputs=(EMBEDDING,), to=TensorProto.FLOAT)
     for index, node in enumerate(before.nodes):
         graph.node.insert(index, node)
     graph.node.extend(after.nodes)
     graph.initializer.extend(before.constants + after.constants)
     size = ("height", "width") if any_size else (spec.host.height, spec.host.width)
     _declare(graph, size, classes, columns(top_k, classes))
+    if embedding is not None:
+        graph.output.append(_value(EMBEDDING, TensorProto.FLOAT, ["width"]))
 
 
 def _normalise(info: GraphInfo, spec: PreprocessSpec, *, keep_float: bool) -> _Chain:
@@ -182,7 +203,11 @@ def _declare(graph: GraphProto, size: tuple[int | str, int | str], classes: int,
         (graph.output, LOGITS, TensorProto.FLOAT, [classes]),
     ]
     for where, name, dtype, shape in values:
-        where.append(helper.make_tensor_value_info(name, dtype, ["batch", *shape]))
+        where.append(_value(name, dtype, shape))
+
+
+def _value(name: str, dtype: int, shape: list[int | str]) -> ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype, ["batch", *shape])
 
 
 def _nodes(graph: GraphProto) -> Iterator[NodeProto]:

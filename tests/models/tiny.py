@@ -201,6 +201,7 @@ def loaded(
         activation=activation,
         output_name=info.output_name,
         top_k=top_k,
+        embedding=None,
         sources={},
         graph=proto.SerializeToString(),
     )
