@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from engines.errors import ModelError
 
@@ -18,7 +18,6 @@ MIN_OPSET = 11
 
 Layout = Literal["nchw", "nhwc"]
 DType = Literal["float32", "float16", "uint8"]
-FinalActivation = Literal["Softmax", "LogSoftmax", "Sigmoid"]
 
 _DTYPES: dict[int, DType] = {
     TensorProto.FLOAT: "float32",
@@ -26,12 +25,6 @@ _DTYPES: dict[int, DType] = {
     TensorProto.UINT8: "uint8",
 }
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-_FINAL: dict[str, FinalActivation] = {
-    "Softmax": "Softmax",
-    "LogSoftmax": "LogSoftmax",
-    "Sigmoid": "Sigmoid",
-}
-_KEEPS_VALUES = {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze"}
 
 Shape = tuple[int | None, ...]
 """Sizes; None where a dimension is symbolic."""
@@ -51,7 +44,6 @@ class GraphInfo:
         output_name: The chosen output.
         classes: Number of scores of an image; None where only a run can tell.
         flatten: Whether the output must become [batch, classes] first, as [batch, classes, 1, 1].
-        final: The activation that the graph ends in; None where the output is logits.
         opset: Version of the default operator set.
     """
 
@@ -64,7 +56,6 @@ class GraphInfo:
     output_name: str
     classes: int | None
     flatten: bool
-    final: FinalActivation | None
     opset: int
 
 
@@ -100,7 +91,6 @@ def inspect(model: ModelProto, *, output_name: str | None = None) -> GraphInfo:
         output_name=output.name,
         classes=classes,
         flatten=flatten,
-        final=_final_activation(model.graph, output.name),
         opset=opset,
     )
 
@@ -197,16 +187,3 @@ def _classes(output: ValueInfoProto) -> tuple[int | None, bool]:
             " expected floats [batch, classes]. Choose another one with --output-name"
         )
     return shape[1], len(shape) > 2
-
-
-def _final_activation(graph: GraphProto, output_name: str) -> FinalActivation | None:
-    """Follow the output backwards over nodes that do not change its values."""
-    producers: dict[str, NodeProto] = {name: node for node in graph.node for name in node.output}
-    name = output_name
-    while (node := producers.pop(name, None)) is not None:
-        if node.op_type in _FINAL and node.domain in ("", "ai.onnx"):
-            return _FINAL[node.op_type]
-        if node.op_type not in _KEEPS_VALUES:
-            return None
-        name = node.input[0]
-    return None

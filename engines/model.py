@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
 
 import onnx
 from onnx import ModelProto
 
+from engines.activation import Requested, recognize
 from engines.embedding import Embedding, find_embedding, measure_embedding
 from engines.errors import ModelError
 from engines.external_data import read_model
@@ -48,7 +48,7 @@ class ModelRequest:
     preprocess: str = "auto"
     overrides: PreprocessOverrides = field(default_factory=PreprocessOverrides)
     labels: Path | None = None
-    activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
+    activation: Requested = "auto"
     output_name: str | None = None
     top_k: int = 5
     save_embedding: bool = False
@@ -144,10 +144,13 @@ def load_model(request: ModelRequest) -> Model:
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
     labels = find_labels(where.folder, config, classes=classes, file=request.labels)
-    activation, activation_source = _activation(request.activation, info, config, classes)
+    recognized = recognize(
+        request.activation, files.proto, info, spec, config=config, classes=classes
+    )
+    activation = recognized.activation
     sources = {
         **(resolved.sources if info.dtype != "uint8" else _not_applied(resolved.sources)),
-        "activation": activation_source,
+        "activation": recognized.source,
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
     }
@@ -214,34 +217,6 @@ def _not_applied(sources: Mapping[str, str]) -> dict[str, str]:
     """A model that takes uint8 normalises by itself, whatever its configuration says."""
     normalisation = ("mean", "std", "pixel_range")
     return {**sources, **dict.fromkeys(normalisation, "not applied: the graph takes uint8")}
-
-
-def _activation(
-    requested: str, info: GraphInfo, config: Mapping[str, object], classes: int
-) -> tuple[Activation, str]:
-    """What the graph still has to do to the model's output, and how that is known."""
-    if requested in ("softmax", "sigmoid") and info.final in ("Softmax", "Sigmoid"):
-        raise ModelError(
-            f"--activation {requested}: the graph already ends in {info.final}, and applying"
-            " another would flatten its scores; expected auto or none"
-        )
-    if requested != "auto":
-        return cast(Activation, requested), "--activation"
-    if info.final in ("Softmax", "Sigmoid"):
-        return "none", f"the graph ends in {info.final}"
-    if info.final == "LogSoftmax":
-        return "softmax", "the graph ends in LogSoftmax, which softmax turns into probabilities"
-    problem = config.get("problem_type")
-    if problem == "multi_label_classification":
-        return "sigmoid", f"config.json: problem_type {problem}"
-    if problem == "regression":
-        raise ModelError(
-            "config.json says problem_type 'regression', and this is a classifier's program; give"
-            " --activation none to rank the model's plain outputs all the same"
-        )
-    if classes == 1:
-        return "sigmoid", "default for a model with one score"
-    return "softmax", "default"
 
 
 def _identity(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import onnx
 import pytest
 from onnx import TensorProto, helper
 
@@ -39,7 +38,7 @@ def test_says_everything_of_a_plain_export():
     assert (info.layout, info.dtype, info.batch) == ("nchw", "float32", None)
     assert (info.height, info.width) == (4, 6)
     assert (info.output_name, info.classes, info.flatten) == ("head", 7, False)
-    assert (info.final, info.opset) == (None, 17)
+    assert info.opset == 17
 
 
 @pytest.mark.parametrize(
@@ -157,22 +156,6 @@ def test_a_shape_that_nothing_tells_is_left_to_a_run():
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     info = inspect(model)
     assert (info.classes, info.flatten) == (None, True)
-
-
-@pytest.mark.parametrize("final", ["Softmax", "LogSoftmax", "Sigmoid", None])
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_the_final_activation_is_seen(final, dtype):
-    assert inspect(Tiny(final=final, dtype=dtype).proto()).final == final
-
-
-def test_the_final_activation_is_seen_through_a_reshape_and_not_through_arithmetic():
-    model = Tiny(final="Softmax", output_name="soft").proto()
-    for op_type, seen in (("Identity", "Softmax"), ("Flatten", "Softmax"), ("Neg", None)):
-        changed = onnx.ModelProto()
-        changed.CopyFrom(model)
-        changed.graph.node.append(helper.make_node(op_type, ["soft"], ["y"]))
-        changed.graph.output[0].name = "y"
-        assert inspect(changed).final == seen
 
 
 @pytest.mark.parametrize("opset", [7, 10])

@@ -83,7 +83,7 @@ def test_every_decision_says_where_it_came_from(tmp_path):
     assert sources["mean"] == "--mean"
     assert sources["std"] == "preprocessor_config.json: image_std"
     assert sources["labels"] == "config.json: id2label"
-    assert sources["activation"] == "default"
+    assert sources["activation"] == "the output is made by Gemm: logits"
     assert sources["output"] == "the graph"
     assert load(folder, output_name="logits").sources["output"] == "--output-name"
 
@@ -155,7 +155,7 @@ class TestActivation:
     @pytest.mark.parametrize(
         ("final", "activation", "source"),
         [
-            (None, "softmax", "default"),
+            (None, "softmax", "the output is made by Gemm: logits"),
             ("Softmax", "none", "the graph ends in Softmax"),
             ("Sigmoid", "none", "the graph ends in Sigmoid"),
             ("LogSoftmax", "softmax", "the graph ends in LogSoftmax"),
@@ -190,7 +190,7 @@ class TestActivation:
 
     def test_twice_is_refused(self, tmp_path):
         folder = write(tmp_path / "tiny", Tiny(final="Softmax"))
-        with pytest.raises(ModelError, match="--activation softmax: the graph already ends in"):
+        with pytest.raises(ModelError, match="--activation softmax: the graph ends in Softmax"):
             load(folder, activation="softmax")
 
     def test_of_a_regression_is_refused_unless_asked_for(self, tmp_path):

@@ -1,0 +1,321 @@
+"""What turns a model's output into scores, found in the graph, or else in what the model answers.
+
+Exporters leave the last step in the graph or out of it, and nothing says which: a softmax too few
+gives scores that are none, a softmax too many gives scores that are all alike. Two questions are
+kept apart. *What the output is* - logits, probabilities or their logarithms - is read off the
+operator that makes it; only where that says nothing (a division, a branch, a function of somebody's
+own) the model is run on synthetic images. *What logits need* is what config.json's problem_type
+says, else sigmoid for a single score, else softmax.
+
+The answer is part of `model_id`, and so must be the same on every machine: rows are held against
+bounds that they miss by far or meet by far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
+
+from engines.errors import InferenceError, ModelError
+from engines.graph import GraphInfo
+from engines.preprocess.spec import PreprocessSpec
+from engines.sampling import sample_outputs
+from engines.wrap import Activation
+
+__all__ = ["Output", "Recognized", "Requested", "kind_of_rows", "recognize"]
+
+Requested = Literal["auto", "softmax", "sigmoid", "none"]
+Kind = Literal["logits", "probabilities", "scores", "log-probabilities"]
+"""Probabilities add up to 1; scores are probabilities of independent classes, as of a sigmoid."""
+
+RANGE_TOLERANCE = 1e-3
+"""A float16 near 1 is exact to 0.0005; logits miss [0, 1] by whole units."""
+
+SUM_TOLERANCE = 5e-3
+"""Of a row of float16 probabilities: each is exact to one part in 2,048, and what is lost of the
+smallest (2^-25 of each class) makes 0.0007 for 22,000 classes."""
+
+_FINAL: dict[str, Kind] = {
+    "Softmax": "probabilities",
+    "QLinearSoftmax": "probabilities",
+    "Sigmoid": "scores",
+    "HardSigmoid": "scores",
+    "QLinearSigmoid": "scores",
+    "LogSoftmax": "log-probabilities",
+}
+_KEEPS_VALUES = {
+    "Cast",
+    "DequantizeLinear",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+_UNBOUNDED = {
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "FusedMatMul",
+    "Gemm",
+    "MatMul",
+    "MatMulInteger",
+    "MatMulNBits",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+}
+"""Sums of products with weights: nothing bounds them."""
+
+_KEEPS_UNBOUNDED = {
+    "AveragePool",
+    "BatchNormalization",
+    "Gather",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "LeakyRelu",
+    "MaxPool",
+    "Neg",
+    "PRelu",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceSum",
+    "Relu",
+    "Slice",
+}
+"""What they make of a first input without bounds has none either, or not both."""
+
+_ARITHMETIC = {"Add", "Div", "Mul", "Sub"}
+_DOMAINS = {"", "ai.onnx", "com.microsoft"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a model's own output is.
+
+    Attributes:
+        kind: Logits, probabilities, scores of independent classes, or log-probabilities.
+        because: How that is known, in words.
+    """
+
+    kind: Kind
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognized:
+    """What the graph still needs.
+
+    Attributes:
+        activation: What is applied to the model's output.
+        source: Who says so, in words.
+    """
+
+    activation: Activation
+    source: str
+
+
+def recognize(
+    requested: Requested,
+    model: ModelProto,
+    info: GraphInfo,
+    spec: PreprocessSpec,
+    *,
+    config: Mapping[str, object],
+    classes: int,
+) -> Recognized:
+    """Find out what turns a model's output into scores.
+
+    Args:
+        requested: What the user says; anything but 'auto' wins.
+        model: As it came, not wrapped.
+        info: What `inspect` said of it.
+        spec: Its preprocessing, for a run.
+        config: config.json; empty where there is none.
+        classes: Scores of an image.
+
+    Raises:
+        ModelError: What the user says would be done twice; the model is no classifier; or only a
+            run could tell, and it does not run.
+    """
+    output = _of_graph(model.graph, info.output_name)
+    if requested != "auto":
+        if requested != "none" and output and output.kind in ("probabilities", "scores"):
+            raise ModelError(
+                f"--activation {requested}: {output.because}, and applying another would flatten"
+                " its scores; expected auto or none"
+            )
+        return Recognized(activation=requested, source="--activation")
+    if output is None:
+        output = _of_run(model, info, spec)
+    if output.kind in ("probabilities", "scores"):
+        return Recognized(activation="none", source=output.because)
+    if output.kind == "log-probabilities":
+        text = f"{output.because}, which softmax turns into probabilities"
+        return Recognized(activation="softmax", source=text)
+    return _of_logits(output, config.get("problem_type"), classes)
+
+
+def _of_logits(output: Output, problem: object, classes: int) -> Recognized:
+    if problem == "regression":
+        raise ModelError(
+            "config.json says problem_type 'regression', and this is a classifier's program; give"
+            " --activation none to rank the model's plain outputs all the same"
+        )
+    if problem == "multi_label_classification":
+        return Recognized(activation="sigmoid", source=f"config.json: problem_type {problem}")
+    if classes == 1:
+        return Recognized(activation="sigmoid", source="the model has one score")
+    return Recognized(activation="softmax", source=output.because)
+
+
+def _of_run(model: ModelProto, info: GraphInfo, spec: PreprocessSpec) -> Output:
+    """Ask the model itself."""
+    last = _last_operator(model.graph, info.output_name)
+    try:
+        rows = sample_outputs(model, info, spec)
+    except (InferenceError, ModelError) as error:
+        raise ModelError(
+            f"the graph ends in {last}, from which it cannot be told whether its outputs are"
+            f" probabilities already, and it does not run on the CPU to see: {error} Say so with"
+            " --activation softmax, sigmoid or none"
+        ) from error
+    kind = kind_of_rows(rows)
+    seen = {
+        "logits": "rows of a test run are logits",
+        "probabilities": "rows of a test run add up to 1",
+        "scores": "rows of a test run lie between 0 and 1",
+        "log-probabilities": "rows of a test run are logarithms of probabilities",
+    }
+    return Output(kind=kind, because=f"{seen[kind]} (the graph ends in {last})")
+
+
+def kind_of_rows(rows: NDArray[np.floating]) -> Kind:
+    """Tell from the rows of several different images what they are.
+
+    Args:
+        rows: Any float [images, classes].
+
+    Returns:
+        'logits' too where nothing can be told: rows hold a NaN, or are all the same and do not even
+        add up to 1.
+    """
+    values = np.asarray(rows, np.float64)
+    if np.isnan(values).any() or np.isposinf(values).any():
+        return "logits"
+    if values.min() >= -RANGE_TOLERANCE and values.max() <= 1 + RANGE_TOLERANCE:
+        if _adds_up(values):
+            return "probabilities"
+        return "logits" if (values == values[:1]).all() else "scores"
+    if values.max() <= RANGE_TOLERANCE and _adds_up(np.exp(values)):
+        return "log-probabilities"
+    return "logits"
+
+
+def _adds_up(rows: NDArray[np.float64]) -> bool:
+    return bool((np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+
+
+def _of_graph(graph: GraphProto, name: str) -> Output | None:
+    """Follow the output backwards to an operator that says what it is; None where none does."""
+    producers = _producers(graph)
+    constants = _Constants(graph, producers)
+    kept = True
+    while (node := producers.pop(name, None)) is not None and node.domain in _DOMAINS:
+        kind = node.op_type
+        if kind in _FINAL:
+            final = Output(kind=_FINAL[kind], because=f"the graph ends in {kind}")
+            return final if kept else None
+        if kind in _UNBOUNDED:
+            bounded = any(_is_bounded(producers, value) for value in node.input)
+            logits = Output(kind="logits", because=f"the output is made by {kind}: logits")
+            return None if bounded else logits
+        following = _follow(node, constants)
+        if following is None:
+            return None
+        kept = kept and kind in _KEEPS_VALUES
+        name = following
+    return None
+
+
+def _follow(node: NodeProto, constants: _Constants) -> str | None:
+    """The input whose lack of bounds the node's output inherits."""
+    if node.op_type in _KEEPS_VALUES or node.op_type in _KEEPS_UNBOUNDED:
+        return str(node.input[0])
+    if node.op_type == "Clip":
+        return str(node.input[0]) if constants.clips_wider_than_probabilities(node) else None
+    if node.op_type in _ARITHMETIC:
+        varying = [str(name) for name in node.input if not constants.is_constant(name)]
+        dividend = node.op_type != "Div" or varying == [node.input[0]]
+        return varying[0] if len(varying) == 1 and dividend else None
+    return None
+
+
+def _is_bounded(producers: Mapping[str, NodeProto], name: str) -> bool:
+    """Whether a value is made by an activation: classes may be merged behind it, as by a Gemm."""
+    seen: set[str] = set()
+    while (node := producers.get(name)) is not None and name not in seen:
+        seen.add(name)
+        if node.op_type not in _KEEPS_VALUES:
+            return node.op_type in _FINAL
+        name = node.input[0]
+    return False
+
+
+def _last_operator(graph: GraphProto, name: str) -> str:
+    """The operator that makes a value, behind those that only reshape it."""
+    producers = _producers(graph)
+    while (node := producers.pop(name, None)) is not None:
+        if node.op_type not in _KEEPS_VALUES or not node.input:
+            return str(node.op_type)
+        name = node.input[0]
+    return "its own input"
+
+
+def _producers(graph: GraphProto) -> dict[str, NodeProto]:
+    return {name: node for node in graph.node for name in node.output if name}
+
+
+class _Constants:
+    """Which values of a graph are the same for every image."""
+
+    def __init__(self, graph: GraphProto, producers: Mapping[str, NodeProto]) -> None:
+        self._initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self._producers = dict(producers)
+
+    def is_constant(self, name: str) -> bool:
+        """Whether a value is a weight, or made of weights alone."""
+        todo, seen = [name], {name}
+        while todo:
+            value = todo.pop()
+            if value in self._initializers or not value:
+                continue
+            node = self._producers.get(value)
+            if node is None or any(attribute.HasField("g") for attribute in node.attribute):
+                return False  # the model's input, or a branch
+            todo += [given for given in node.input if given not in seen]
+            seen.update(node.input)
+        return True
+
+    def clips_wider_than_probabilities(self, node: NodeProto) -> bool:
+        """Whether a Clip is none that makes scores: it reaches above 1, or has no upper bound."""
+        if len(node.input) < 3 or not node.input[2]:
+            return True
+        highest = self._value(node.input[2])
+        return highest is not None and highest > 1 + RANGE_TOLERANCE
+
+    def _value(self, name: str) -> float | None:
+        """The number behind a name; None where it is not plain to see."""
+        tensor = self._initializers.get(name)
+        node = self._producers.get(name)
+        if tensor is None and node is not None and node.op_type == "Constant":
+            tensor = next((entry.t for entry in node.attribute if entry.name == "value"), None)
+        return None if tensor is None else float(numpy_helper.to_array(tensor).max())
