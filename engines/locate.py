@@ -4,6 +4,7 @@ model.onnx                        torch.onnx.export, timm
 <model>/model.onnx                Optimum, Hugging Face
 <model>/<any one>.onnx
 <model>/onnx/model.onnx           transformers.js on Hugging Face's hub; configs one level up
+<model>/<version>/model.onnx      Triton, the highest version; config.pbtxt one level up
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from engines.errors import ModelError
 __all__ = ["Location", "locate"]
 
 WEIGHTS_FOLDER = "onnx"
+TRITON_CONFIG = "config.pbtxt"
 MAX_NAME_LENGTH = 80
 """A path segment holds 255 bytes; the digest and `model=` need 21."""
 
@@ -29,8 +31,8 @@ class Location:
     Attributes:
         file: The ONNX file.
         folder: Holds config.json and files of labels, if there are any.
-        name: Of the folder that was given, or of the file without its suffix; letters, digits and
-            `._-` only, so that it can stand in a path.
+        name: Of the folder that was given, of Triton's folder of a model, or of the file without
+            its suffix; letters, digits and `._-` only, so that it can stand in a path.
     """
 
     file: Path
@@ -58,13 +60,14 @@ def locate(path: Path) -> Location:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     folder = path.parent
-    if folder.name == WEIGHTS_FOLDER and not (folder / "config.json").is_file():
+    is_version = folder.name.isdecimal() and (folder.parent / TRITON_CONFIG).is_file()
+    if is_version or (folder.name == WEIGHTS_FOLDER and not (folder / "config.json").is_file()):
         folder = folder.parent
-    return Location(file=path, folder=folder, name=_name(path.stem))
+    return Location(file=path, folder=folder, name=_name(folder.name if is_version else path.stem))
 
 
 def _in_folder(folder: Path) -> Path:
-    found = sorted(folder.glob("*.onnx")) or sorted((folder / WEIGHTS_FOLDER).glob("*.onnx"))
+    found = sorted(folder.glob("*.onnx")) or sorted(_below(folder).glob("*.onnx"))
     for file in found:
         if file.name == "model.onnx" or len(found) == 1:
             return file
@@ -75,8 +78,16 @@ def _in_folder(folder: Path) -> Path:
         )
     raise ModelError(
         f"{folder} holds {_list(sorted(folder.iterdir()))}; expected model.onnx, one other .onnx"
-        f" file, or {WEIGHTS_FOLDER}/model.onnx"
+        f" file, {WEIGHTS_FOLDER}/model.onnx, or {TRITON_CONFIG} with <version>/model.onnx"
     )
+
+
+def _below(folder: Path) -> Path:
+    """Where weights lie that are not in the model's folder itself."""
+    if (folder / TRITON_CONFIG).is_file():
+        versions = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
+        return max(versions, key=lambda path: int(path.name), default=folder)
+    return folder / WEIGHTS_FOLDER
 
 
 def _list(files: Sequence[Path]) -> str:

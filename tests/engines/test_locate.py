@@ -67,6 +67,32 @@ def test_a_file_in_the_hubs_folder_of_weights_has_its_configuration_one_level_up
     assert locate(tmp_path / "onnx" / "model_fp16.onnx").folder == tmp_path / "onnx"
 
 
+def test_a_model_of_a_triton_repository_is_found_in_its_highest_version(tmp_path):
+    model = tmp_path / "densenet"
+    touch(model, "config.pbtxt", "2/model.onnx", "10/model.onnx", "10/notes.txt", "old/model.onnx")
+    where = locate(model)
+    assert (where.file, where.folder) == (model / "10" / "model.onnx", model)
+    given = locate(model / "2" / "model.onnx")
+    assert (given.file, given.folder, given.name) == (
+        model / "2" / "model.onnx",
+        model,
+        "densenet",
+    )
+
+
+def test_the_highest_version_is_never_passed_over_for_an_older_onnx_file(tmp_path):
+    touch(tmp_path, "config.pbtxt", "1/model.onnx", "2/model.plan")
+    with pytest.raises(ModelError, match=r"<version>/model\.onnx"):
+        locate(tmp_path)
+
+
+def test_a_folder_called_by_a_number_is_a_version_beside_tritons_configuration_only(tmp_path):
+    touch(tmp_path, "7/model.onnx")
+    assert locate(tmp_path / "7" / "model.onnx").folder == tmp_path / "7"
+    with pytest.raises(ModelError, match=r"expected model\.onnx"):
+        locate(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "safe"),
     [
