@@ -16,7 +16,15 @@ from engines.preprocess.spec import (
     Triple,
 )
 
-__all__ = ["PIXEL_RANGES", "PixelRange", "PreprocessOverrides", "apply_overrides", "flags_recipe"]
+__all__ = [
+    "PIXEL_RANGES",
+    "PixelRange",
+    "PreprocessOverrides",
+    "apply_overrides",
+    "fill_border",
+    "flag",
+    "flags_recipe",
+]
 
 PixelRange = Literal["0-1", "0-255", "-1-1"]
 

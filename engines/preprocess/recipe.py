@@ -9,10 +9,13 @@ from typing import Literal
 
 from engines.preprocess.spec import HostTransform, Interpolation, PreprocessSpec, ResizeMode
 
-__all__ = ["CropMode", "Recipe", "Size", "box_host", "crop_pct_box"]
+__all__ = ["CropMode", "GraphSize", "Recipe", "Size", "box_host", "crop_pct_box", "fits"]
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+GraphSize = tuple[int | None, int | None]
+"""Height and width of the graph's input; None where it takes any."""
 
 CropMode = Literal["center", "squash", "border"]
 """timm's names: keep the ratio and cut; squash to a box and cut; keep the ratio and pad."""
@@ -36,6 +39,11 @@ class Recipe:
     sizes: tuple[Size, ...] = ()
     size_source: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def fits(size: Size, graph_size: GraphSize) -> bool:
+    """Whether a graph takes images of a size."""
+    return all(static in (None, side) for side, static in zip(size, graph_size, strict=True))
 
 
 def crop_pct_box(size: Size, crop_pct: float) -> Size:

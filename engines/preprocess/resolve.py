@@ -7,22 +7,29 @@ speaks, the run ends with an error that says what to do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engines.errors import ModelError
 from engines.preprocess.config_file import read_json
+from engines.preprocess.custom_vision import properties_statement
 from engines.preprocess.overrides import PreprocessOverrides, apply_overrides, flags_recipe
-from engines.preprocess.presets import PRESETS, preset
-from engines.preprocess.recipe import Recipe, Size
-from engines.preprocess.sidecars import METADATA_KEY, metadata_recipe, recipe_from, sidecar_recipe
+from engines.preprocess.presets import is_preset, preset
+from engines.preprocess.recipe import GraphSize, Recipe, Size, fits
+from engines.preprocess.sidecars import (
+    METADATA_KEY,
+    metadata_recipe,
+    recipe_from,
+    sidecar_recipe,
+    stated,
+    stated_size,
+)
 from engines.preprocess.spec import PreprocessSpec
+from engines.preprocess.statement import Statement, complete
+from engines.preprocess.suggest import by_name, by_size
 
 __all__ = ["GraphSize", "Resolved", "resolve"]
-
-GraphSize = tuple[int | None, int | None]
-"""Height and width of the graph's input; None where it takes any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +68,13 @@ def resolve(
         ModelError: Nothing says what the preprocessing is, or what says it is not understood,
             contradicts itself or contradicts the graph.
     """
-    recipe = _recipe(model, preprocess, overrides, metadata_props)
+    if preprocess == "auto":
+        recipe = _found(model, overrides, metadata_props, graph_size)
+    else:
+        recipe = _named(preprocess, overrides)
+    if not recipe.sizes:
+        said = stated_size(model)
+        recipe = replace(recipe, sizes=said.sizes, size_source=said.size_source)
     size, size_source = _choose_size(recipe, overrides, graph_size)
     try:
         spec, changed = apply_overrides(recipe.build(size), overrides)
@@ -71,39 +84,78 @@ def resolve(
     return Resolved(spec=spec, sources=dict(sorted(sources.items())))
 
 
-def _recipe(
-    model: Path, preprocess: str, overrides: PreprocessOverrides, metadata: Mapping[str, str]
-) -> Recipe:
-    if preprocess != "auto":
-        file = Path(preprocess)
-        if preprocess in PRESETS or not file.is_file():
-            return preset(preprocess)
-        recipe = recipe_from(read_json(file), file.name)
-        if recipe is None:
-            raise ModelError(
-                f"--preprocess {file}: says nothing about preprocessing; expected a "
-                "preprocessor_config.json or timm's config.json"
-            )
+def _named(preprocess: str, overrides: PreprocessOverrides) -> Recipe:
+    """The recipe of a preset or of a configuration file."""
+    file = Path(preprocess)
+    if is_preset(preprocess) or not file.is_file():
+        return preset(preprocess)
+    document = read_json(file)
+    recipe = recipe_from(document, file.name)
+    if recipe is not None:
         return recipe
-    flags = flags_recipe(overrides)
+    said = properties_statement(document, file.name)
+    if not said.origin:
+        raise ModelError(
+            f"--preprocess {file}: says nothing about preprocessing; expected a "
+            "preprocessor_config.json, timm's config.json or a metadata_properties.json"
+        )
+    completed = complete(said, overrides)
+    if isinstance(completed, list):
+        raise ModelError(f"--preprocess {file}: {_half_said(said, completed)}")
+    return completed
+
+
+def _found(
+    model: Path,
+    overrides: PreprocessOverrides,
+    metadata_props: Mapping[str, str],
+    graph_size: GraphSize,
+) -> Recipe:
+    """The recipe that the model's own files tell, with the flags where these are needed for it."""
     try:
-        found = sidecar_recipe(model) or metadata_recipe(metadata)
+        whole = sidecar_recipe(model) or metadata_recipe(metadata_props)
+        if whole is not None:
+            return whole
+        said = stated(model, metadata_props)
     except ModelError:
         # A file that is not understood does no harm where flags say everything.
+        flags = flags_recipe(overrides)
         if isinstance(flags, Recipe):
             return flags
         raise
-    if found is not None:
-        return found
-    if isinstance(flags, Recipe):
-        return flags
-    presets = ", ".join(sorted(PRESETS))
-    raise ModelError(
-        f"{model}: nothing says how images are prepared for this model: beside it is no "
-        "preprocessor_config.json, processor_config.json or config.json of timm, and its "
-        f"metadata have no {METADATA_KEY}. Put the file that the model was published with beside "
-        f"it; or name a preset with --preprocess ({presets}); or say it in flags "
-        f"(still missing: {', '.join(flags)})"
+    completed = complete(said, overrides)
+    if isinstance(completed, list):
+        raise ModelError(_ways_out(model, said, completed, graph_size))
+    return completed
+
+
+def _ways_out(model: Path, said: Statement, missing: Sequence[str], graph_size: GraphSize) -> str:
+    if said.origin:
+        what = _half_said(said, missing)
+    else:
+        what = (
+            "nothing says how images are prepared for this model: beside it is no"
+            " preprocessor_config.json, processor_config.json, config.json of timm or export of"
+            f" Custom Vision, and the ONNX file's metadata hold neither {METADATA_KEY} nor Image.*"
+            " nor what Ultralytics writes"
+        )
+    close = by_name(model, graph_size)
+    similar = f"by its name perhaps {' or '.join(close)}; " if close else ""
+    takes = "of any size" if None in graph_size else _text(graph_size)
+    return (
+        f"{model}: {what}. Three ways out:\n"
+        "  1. put the configuration that the model was published with beside it, or name the file"
+        " with --preprocess FILE;\n"
+        f"  2. name a preset with --preprocess NAME: {similar}for an input {takes} there are"
+        f" {', '.join(by_size(graph_size))}, and torchvision's weights by name;\n"
+        f"  3. say it in flags (still missing: {', '.join(missing)})."
+    )
+
+
+def _half_said(said: Statement, missing: Sequence[str]) -> str:
+    return (
+        f"only a part of the preprocessing is stated: {said.in_words()}. Nothing says the rest,"
+        f" and nothing is guessed (still missing: {', '.join(missing)})"
     )
 
 
@@ -111,14 +163,14 @@ def _choose_size(
     recipe: Recipe, overrides: PreprocessOverrides, graph_size: GraphSize
 ) -> tuple[Size, str]:
     if overrides.input_size is not None:
-        if not _fits(overrides.input_size, graph_size):
+        if not fits(overrides.input_size, graph_size):
             raise ModelError(
                 f"--input-size {_text(overrides.input_size)}: the model's graph takes "
                 f"{_text(graph_size)} only"
             )
         return overrides.input_size, "--input-size"
     for size in recipe.sizes:
-        if _fits(size, graph_size):
+        if fits(size, graph_size):
             return size, recipe.size_source
     if recipe.sizes:
         stated = " or ".join(_text(size) for size in recipe.sizes)
@@ -133,10 +185,6 @@ def _choose_size(
             "give --input-size"
         )
     return (height, width), "the graph's input"
-
-
-def _fits(size: Size, graph_size: GraphSize) -> bool:
-    return all(static in (None, side) for side, static in zip(size, graph_size, strict=True))
 
 
 def _text(size: GraphSize) -> str:

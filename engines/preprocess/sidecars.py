@@ -1,4 +1,7 @@
-"""What lies beside a model, or inside its ONNX file, that tells its preprocessing."""
+"""What lies beside a model, or inside its ONNX file, that tells its preprocessing.
+
+Some sources tell all of it, which is a recipe; others a part, which is a statement.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,25 @@ from dataclasses import replace
 from pathlib import Path
 
 from engines.preprocess.config_file import read_json
+from engines.preprocess.custom_vision import custom_vision_statement
 from engines.preprocess.huggingface import huggingface_recipe, is_huggingface
+from engines.preprocess.onnx_metadata import image_statement, ultralytics_recipe
 from engines.preprocess.recipe import Recipe, Size
 from engines.preprocess.spec import PreprocessSpec
+from engines.preprocess.statement import Statement, merge
 from engines.preprocess.timm import is_timm, timm_recipe
+from engines.preprocess.triton import CONFIG, triton_statement
 
-__all__ = ["METADATA_KEY", "SIDECAR_NAMES", "metadata_recipe", "recipe_from", "sidecar_recipe"]
+__all__ = [
+    "METADATA_KEY",
+    "SIDECAR_NAMES",
+    "config_folders",
+    "metadata_recipe",
+    "recipe_from",
+    "sidecar_recipe",
+    "stated",
+    "stated_size",
+]
 
 METADATA_KEY = "nightshift.preprocess"
 """Key in the ONNX file's metadata_props whose value is `PreprocessSpec.to_json`."""
@@ -33,17 +49,51 @@ def sidecar_recipe(model: Path) -> Recipe | None:
     Raises:
         ModelError: A file cannot be read or not be understood.
     """
-    folder = model if model.is_dir() else model.parent
-    folders = [folder, folder.parent] if folder.name in _WEIGHT_FOLDERS else [folder]
-    for candidate in folders:
-        model_type = _model_type(candidate / "config.json")
+    for folder in config_folders(model):
+        model_type = _model_type(folder / "config.json")
         for name in SIDECAR_NAMES:
-            path = candidate / name
+            path = folder / name
             if path.is_file():
                 recipe = recipe_from(read_json(path), name, model_type=model_type)
                 if recipe is not None:
                     return recipe
     return None
+
+
+def config_folders(model: Path) -> list[Path]:
+    """Folders that hold a model's configuration, the nearest first.
+
+    Args:
+        model: The model's folder, or its .onnx file.
+    """
+    folder = model if model.is_dir() else model.parent
+    is_version = folder.name.isdecimal() and (folder.parent / CONFIG).is_file()  # Triton's
+    if folder.name in _WEIGHT_FOLDERS or is_version:
+        return [folder, folder.parent]
+    return [folder]
+
+
+def stated(model: Path, metadata_props: Mapping[str, str]) -> Statement:
+    """All that is said of preprocessing by sources that know a part of it.
+
+    Args:
+        model: The model's folder, or its .onnx file.
+        metadata_props: Of the ONNX file.
+
+    Raises:
+        ModelError: One of them cannot be read, or asks for what is not made here.
+    """
+    beside = [custom_vision_statement(folder) for folder in config_folders(model)]
+    return merge([*beside, image_statement(metadata_props, "ONNX metadata"), stated_size(model)])
+
+
+def stated_size(model: Path) -> Statement:
+    """The input's size where only Triton's configuration knows it.
+
+    Raises:
+        ModelError: The configuration cannot be read.
+    """
+    return merge([triton_statement(folder) for folder in config_folders(model)])
 
 
 def recipe_from(
@@ -79,7 +129,7 @@ def metadata_recipe(metadata_props: Mapping[str, str]) -> Recipe | None:
     """
     text = metadata_props.get(METADATA_KEY)
     if text is None:
-        return None
+        return ultralytics_recipe(metadata_props)
     return _spec_recipe(PreprocessSpec.from_json(text), f"ONNX metadata {METADATA_KEY}")
 
 
