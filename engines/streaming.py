@@ -10,7 +10,7 @@ oldest slots, threads fill the younger ones.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def stream(
     fill: Fill[Item, Outcome],
     classifier: Classifier,
     executor: Executor,
-) -> Iterator[Batch[Item, Outcome]]:
+) -> Generator[Batch[Item, Outcome]]:
     """Fill, infer and yield every item once, in order.
 
     Batches fill across whatever borders the items have; only the last one may be short. Closing the
