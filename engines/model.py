@@ -16,7 +16,7 @@ from engines.embedding import Embedding, find_embedding, measure_embedding
 from engines.errors import ModelError
 from engines.external_data import read_model
 from engines.graph import GraphInfo, inspect
-from engines.labels import Labels, find_labels
+from engines.labels import Labels, LabelType, find_labels
 from engines.locate import locate
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import read_json
@@ -34,7 +34,8 @@ class ModelRequest:
         path: An .onnx file, or a folder that holds one and its configuration.
         preprocess: 'auto', the name of a preset, or the path of a configuration file.
         overrides: Flags that win over what a file or preset says of preprocessing.
-        labels: A file that names the classes; None looks beside the model.
+        labels: A file that names the classes, or 'imagenet-1k'; None looks beside the model.
+        label_type: What to call a class that has an identifier and a description of it.
         activation: What turns the model's output into scores; 'auto' finds out.
         output_name: The output to take; None finds it.
         top_k: Labels wanted for an image.
@@ -48,6 +49,7 @@ class ModelRequest:
     preprocess: str = "auto"
     overrides: PreprocessOverrides = field(default_factory=PreprocessOverrides)
     labels: Path | None = None
+    label_type: LabelType = "description"
     activation: Requested = "auto"
     output_name: str | None = None
     top_k: int = 5
@@ -130,12 +132,13 @@ def load_model(request: ModelRequest) -> Model:
     where = locate(request.path)
     files = read_model(where.file)
     info = inspect(files.proto, output_name=request.output_name)
+    metadata_props = {entry.key: entry.value for entry in files.proto.metadata_props}
     resolved = resolve(
         request.path,
         preprocess=request.preprocess,
         overrides=request.overrides,
         graph_size=(info.height, info.width),
-        metadata_props={entry.key: entry.value for entry in files.proto.metadata_props},
+        metadata_props=metadata_props,
     )
     spec = resolved.spec
     if request.any_size:
@@ -143,7 +146,16 @@ def load_model(request: ModelRequest) -> Model:
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
-    labels = find_labels(where.folder, config, classes=classes, file=request.labels)
+    labels = find_labels(
+        where.folder,
+        config,
+        classes=classes,
+        file=request.labels,
+        label_type=request.label_type,
+        metadata_props=metadata_props,
+        preprocess=request.preprocess,
+        output_name=info.output_name,
+    )
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes
     )

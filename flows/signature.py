@@ -46,7 +46,7 @@ METAVARS = {
     "resize_size": "N|HxW",
     "mean": "R G B",
     "std": "R G B",
-    "labels": "FILE",
+    "labels": "FILE|NAME",
     "output_name": "NAME",
     "batch_size": "N|MIN:OPT:MAX",
     "image_size": "N|MIN:OPT:MAX",

@@ -67,6 +67,7 @@ def model_request(settings: ModelSettings) -> ModelRequest:
             **auto_is_none,
         ),
         labels=None if settings.labels is None else Path(settings.labels),
+        label_type=settings.label_type,
         activation=settings.activation,
         output_name=settings.output_name,
         top_k=settings.top_k,
