@@ -2,6 +2,7 @@
 
     EngineError                   base; `exit_code` is what the command returns
     ├── ModelError                the model, its labels or its preprocessing cannot be used (2)
+    ├── CalibrationError          the images for int8 cannot be used (2)
     ├── BackendUnavailableError   the backend or precision asked for is not on this machine (2)
     ├── EngineBuildError          TensorRT refused the network or the build failed (1)
     ├── PlanError                 a stored plan is damaged or does not load here (1)
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 __all__ = [
     "BackendUnavailableError",
+    "CalibrationError",
     "CudaError",
     "DeviceMemoryError",
     "EngineBuildError",
@@ -40,6 +42,12 @@ class ModelError(EngineError):
 
 class BackendUnavailableError(EngineError):
     """The backend or precision that was asked for is not available on this machine."""
+
+    exit_code = 2
+
+
+class CalibrationError(EngineError):
+    """The images that int8 ranges are to be measured on are too few, or cannot be used."""
 
     exit_code = 2
 

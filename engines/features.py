@@ -12,6 +12,7 @@ from importlib import import_module
 from types import ModuleType
 
 from engines.errors import BackendUnavailableError
+from engines.quantize.target import Target
 
 __all__ = ["Features", "import_tensorrt", "probe"]
 
@@ -27,7 +28,9 @@ class Features:
         version: As `tensorrt.__version__` says it.
         typed: Whether networks are strongly typed: the ONNX file alone decides every dtype.
         network_flags: Bit mask for `Builder.create_network`.
-        fp16_flags: `BuilderFlag` names that an fp16 graph needs permission from; () where typed.
+        fp16_flags: `BuilderFlag` names that an fp16 graph, and what an int8 graph has outside of
+            its Q/DQ pairs, needs permission from; () where typed.
+        int8_flags: Likewise for Q/DQ pairs.
         preview_features: `PreviewFeature` names to switch on.
         tactic_sources: `TacticSource` names to allow; () leaves TensorRT's default, which
             holds no external library.
@@ -39,10 +42,16 @@ class Features:
     typed: bool
     network_flags: int
     fp16_flags: tuple[str, ...]
+    int8_flags: tuple[str, ...]
     preview_features: tuple[str, ...]
     tactic_sources: tuple[str, ...]
     progress_monitor: bool
     parser_node_names: bool
+
+    @property
+    def target(self) -> Target:
+        """Which of the forms of a graph in reduced precision this TensorRT reads."""
+        return "tensorrt-10" if self.typed else "tensorrt-8"
 
 
 def import_tensorrt() -> ModuleType:
@@ -71,6 +80,7 @@ def probe(trt: ModuleType) -> Features:
         network_flags=_network_flags(trt),
         # OBEY keeps the layers that are pinned to fp32 there: fp16 is only a permission.
         fp16_flags=() if typed else ("FP16", "OBEY_PRECISION_CONSTRAINTS"),
+        int8_flags=() if typed else ("INT8",),
         # Several contexts on one dynamic profile; later versions always allow them.
         preview_features=() if typed else ("PROFILE_SHARING_0806",),
         tactic_sources=(

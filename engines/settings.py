@@ -18,7 +18,7 @@ class BuilderSettings:
     """Everything of a build that can change the engine; all of it is part of the engine's key.
 
     Attributes:
-        precision: 'fp32' or 'fp16'.
+        precision: 'fp32', 'fp16', 'bf16' or 'int8', see engines.precision.
         profile: Shapes that the engine serves.
         workspace_bytes: Most scratch memory that a layer may take; None is TensorRT's own limit,
             all memory of the device.
