@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -92,16 +93,17 @@ class Evidence:
         wanted: Images that were asked for.
         tried: Images that were opened for it, those that could not be decoded included.
         shared: Images among them that the scales of int8 were calibrated on.
-        images_per_second: Of the candidate, full batches with transfers; None where no other
-            candidate was to be compared with.
-        measured_on: What that speed holds for, in words: device, batch size, threads.
+        speeds: Images per second of full batches with their transfers, by precision: of this
+            candidate and of those it had to be compared with, measured one after the other in one
+            process; empty where there was nothing to choose.
+        measured_on: What the speeds hold for, in words: device, batch size, threads.
     """
 
     comparison: Comparison
     wanted: int
     tried: int
     shared: int = 0
-    images_per_second: float | None = None
+    speeds: Mapping[str, float] = field(default_factory=dict)
     measured_on: str = ""
 
     def suffices(self, wanted: int, available: int) -> bool:
@@ -131,6 +133,21 @@ class Verdict:
     notes: tuple[str, ...]
     thresholds: Thresholds
     evidence: Evidence
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as one flat JSON object, for records."""
+        evidence = asdict(self.evidence)
+        comparison = evidence.pop("comparison")
+        return {
+            "precision": self.precision,
+            "passed": self.passed,
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "line": self.line(),
+            "thresholds": asdict(self.thresholds),
+            **evidence,
+            **comparison,
+        }
 
     def line(self) -> str:
         """One line for a person: agreement, its certainty, and the errors."""

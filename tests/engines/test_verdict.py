@@ -149,7 +149,7 @@ def test_a_verdict_survives_its_file(tmp_path):
     written = verdict(
         replace(
             evidence(REFERENCE[:, ::-1], alone=REFERENCE[:2, ::-1], targets=targets),
-            images_per_second=123.4,
+            speeds={"int8": 123.4, "fp16": 99.0},
             measured_on="a GPU, batches of 8",
         )
     )
@@ -185,6 +185,13 @@ def test_the_file_is_plain_json_for_others_to_read(tmp_path):
     assert content["evidence"]["comparison"]["worst_flips"][0].keys() == {
         "image", "reference", "candidate", "reference_margin", "candidate_margin",
     }  # fmt: skip
+
+
+def test_a_summary_is_flat_and_json():
+    summary = verdict(flipped(30)).summary()
+    assert json.loads(json.dumps(summary, allow_nan=False))["flips"] == 30
+    assert summary["line"] == verdict(flipped(30)).line()
+    assert (summary["passed"], summary["wanted"], summary["images"]) == (False, 512, 512)
 
 
 def test_a_folder_that_is_gone_is_an_error_and_leaves_nothing(tmp_path):
