@@ -22,14 +22,14 @@ from flows.report import Ending, Reporter
 from flows.session import Session
 from flows.signature import set_signature, settings_signature
 from flows.usage import UsageError, checked, in_words
-from tasks.model_settings import ModelSettings
+from tasks.parameters import Parameters
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Command", "Request"]
 
-Kind = TypeVar("Kind", bound=ModelSettings)
+Kind = TypeVar("Kind", bound=Parameters)
 Own = TypeVar("Own", bound=Manners)
 
 SOURCES = f"""\
@@ -145,11 +145,11 @@ class Command(Generic[Kind, Own]):
     def _request(self) -> Callable[..., Request[Kind, Own]]:
         """A function whose signature is the command line."""
 
-        def request(positional: object, **options: object) -> Request[Kind, Own]:
+        def request(*positionals: object, **options: object) -> Request[Kind, Own]:
             own: dict[str, Any] = {
                 field.name: options.pop(field.name, field.default) for field in fields(self.manners)
             }
-            values = {self.settings.positional: positional, **options}
+            values = dict(zip(self.settings.positionals(), positionals, strict=False)) | options
             return Request(settings=checked(self.settings, values), manners=self.manners(**own))
 
         parameters = settings_signature(self.settings).parameters.values()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 from cyclopts import Group, Parameter, Token
 from pydantic.fields import FieldInfo
 
-from tasks.model_settings import ModelSettings
+from tasks.parameters import Parameters
 
 __all__ = ["set_signature", "settings_signature", "takes_settings"]
 
@@ -72,11 +72,11 @@ CONVERTERS: dict[frozenset[object], Callable[[object, Sequence[Token]], object]]
 """Numbers are decimal digits: left to itself, cyclopts takes 2.5 for 2, and 0x3 for 3."""
 
 
-def settings_signature(kind: type[ModelSettings]) -> inspect.Signature:
+def settings_signature(kind: type[Parameters]) -> inspect.Signature:
     """Build the signature whose parameters are the fields of some settings.
 
     Returns:
-        `kind.positional` by position or by name, all others by name only; section by section, and
+        `kind.positionals` by position or by name, all others by name only; section by section, and
         in each what must be given first. Each annotation carries the field's constraints, for
         Prefect and pydantic, and how the command line shows it.
     """
@@ -85,25 +85,25 @@ def settings_signature(kind: type[ModelSettings]) -> inspect.Signature:
     placed = []
     for name, field in kind.model_fields.items():
         title = SECTIONS.get(name, title)
-        place = (titles.index(title), name != kind.positional, not field.is_required())
+        place = (titles.index(title), name not in kind.positionals(), not field.is_required())
         placed.append((place, _parameter(kind, name, field, Group(title, sort_key=place[0]))))
     return inspect.Signature([parameter for _, parameter in sorted(placed, key=lambda p: p[0])])
 
 
 def _parameter(
-    kind: type[ModelSettings], name: str, field: FieldInfo, group: Group
+    kind: type[Parameters], name: str, field: FieldInfo, group: Group
 ) -> inspect.Parameter:
     return inspect.Parameter(
         name,
         inspect.Parameter.POSITIONAL_OR_KEYWORD
-        if name == kind.positional
+        if name in kind.positionals()
         else inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if field.is_required() else field.default,
         annotation=Annotated[field.rebuild_annotation(), _option(name, field, group)],
     )
 
 
-def takes_settings(kind: type[ModelSettings]) -> Callable[[Function], Function]:
+def takes_settings(kind: type[Parameters]) -> Callable[[Function], Function]:
     """Give a function the signature of some settings, and a docstring with Args.
 
     Prefect reads the descriptions of its form from the docstring, everything else from the

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from tasks.model_settings import ModelSettings
+from tasks.parameters import Parameters
 
 __all__ = ["UsageError", "checked", "in_words"]
 
-Kind = TypeVar("Kind", bound=ModelSettings)
+Kind = TypeVar("Kind", bound=Parameters)
 Fields = Mapping[str, FieldInfo]
 
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
@@ -46,7 +46,7 @@ def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
         raise UsageError(_explain(error, kind.model_fields)) from error
 
 
-def in_words(error: CycloptsError, kind: type[ModelSettings]) -> str:
+def in_words(error: CycloptsError, kind: type[Parameters]) -> str:
     """What is wrong with a command line, a variable or a configuration file."""
     option = error.argument
     fields = kind.model_fields

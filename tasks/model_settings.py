@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from tasks.parameters import Parameters
 from tasks.values import (
     MAX_BATCH,
     MAX_SIDE,
@@ -32,18 +33,14 @@ from tasks.values import (
 __all__ = ["ModelSettings"]
 
 
-class ModelSettings(BaseModel):
+class ModelSettings(Parameters):
     """A model, its preprocessing, and the engine that it becomes on a GPU.
 
     Raises:
         pydantic.ValidationError: A value is out of its range, or two of them do not fit together.
     """
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
     positional: ClassVar[str] = "model"
-    """The parameter that a command line takes by position."""
 
     model: Text = Field(
         description="An .onnx file, or a folder that holds one with its configuration."
