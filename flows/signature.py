@@ -19,15 +19,17 @@ __all__ = ["set_signature", "settings_signature", "takes_settings"]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 WHAT = "What, with which model, where to"
+SCORES = "Labels and scores"
 RUNNING = "Running the model"
 
 SECTIONS = {
     "model": WHAT,
     "preprocess": "Preprocessing (default: what the model's own files say)",
-    "labels": "Labels and scores",
+    "labels": SCORES,
     "precision": RUNNING,
     "engine_cache": "TensorRT engine (commands with the same options share it)",
     "images": WHAT,
+    "topk_format": SCORES,
     "backend": RUNNING,
     "shard_size": "Table and run",
     "rebuild": "This build",
@@ -48,6 +50,7 @@ METAVARS = {
     "std": "R G B",
     "labels": "FILE|NAME",
     "output_name": "NAME",
+    "embedding_name": "NAME",
     "batch_size": "N|MIN:OPT:MAX",
     "image_size": "N|MIN:OPT:MAX",
     "engine_cache": "FOLDER",

@@ -4,6 +4,7 @@
     ├── SourceError        the inputs cannot be listed as given (2)
     ├── NoImagesError      the inputs hold no image (4)
     ├── OutputError        the output cannot be written, or holds what it should not (1)
+    │   └── ColumnsError   its table has other columns than are asked for (2)
     └── ImageError         one image cannot be classified: a row, never a crash
 
 An ImageError never leaves a shard: it becomes the row's error_kind and error.
@@ -13,7 +14,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["ErrorKind", "ImageError", "NoImagesError", "OutputError", "ShardError", "SourceError"]
+__all__ = [
+    "ColumnsError",
+    "ErrorKind",
+    "ImageError",
+    "NoImagesError",
+    "OutputError",
+    "ShardError",
+    "SourceError",
+]
 
 
 class ErrorKind(StrEnum):
@@ -55,6 +64,12 @@ class NoImagesError(ShardError):
 
 class OutputError(ShardError):
     """The output cannot be written, or holds what Nightshift did not write."""
+
+
+class ColumnsError(OutputError):
+    """The table has other columns than are asked for."""
+
+    exit_code = 2
 
 
 class ImageError(ShardError):

@@ -14,10 +14,20 @@ import pyarrow.parquet as pq
 
 from shards.errors import OutputError
 
-__all__ = ["FOOTER_KEY", "SCHEMA_VERSION", "FooterInfo", "Provenance", "read_footer"]
+__all__ = [
+    "FOOTER_KEY",
+    "SCHEMA_VERSION",
+    "WORK_SCHEMA",
+    "FooterInfo",
+    "Provenance",
+    "read_footer",
+]
 
 # Additions raise the minor number; anything that could break a query raises the major one.
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
+
+WORK_SCHEMA = "1.0"
+"""What work keys hold of it: additions make no finished row stale."""
 
 FOOTER_KEY = b"nightshift"
 
@@ -60,7 +70,7 @@ class FooterInfo:
     """The JSON under the key `nightshift` in a finished file's footer.
 
     Attributes:
-        schema_version: Of the table, as '1.0'.
+        schema_version: Of the table, as '1.1'.
         work_key: Says of which images and model these are the rows.
         rows: Images.
         ok: Images with a label.

@@ -4,6 +4,7 @@
     OUT/runs/<run_id>/run.json                         the record of a run, written last
     OUT/state/staging/                                 files in the making, never `*.parquet`
     OUT/state/plans/<n>.parquet                        the plan log (shards/plan.py)
+    OUT/state/columns.json                             the optional columns (shards/columns.py)
     OUT/state/locks/
 
 Readers of `predictions/**/*.parquet` open whatever they find there: polars and DuckDB also read
@@ -141,6 +142,11 @@ class OutputTree:
     def plans(self) -> Path:
         """The plan log."""
         return self.root / "state" / "plans"
+
+    @property
+    def columns(self) -> Path:
+        """The record of the table's optional columns."""
+        return self.root / "state" / "columns.json"
 
     @property
     def locks(self) -> Path:

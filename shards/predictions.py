@@ -15,15 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from shards.columns import OptionalColumns
 from shards.errors import ErrorKind
 from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
 from shards.names import file_names_of, uris_of
 from shards.plan import ShardInputs
+from shards.ranking import ENTRY, Ranking, list_array, topk_column, wide_columns
 
 __all__ = ["ShardResults", "build_table", "encode", "footer_of", "schema_v1"]
 
 # 64 of DuckDB's vectors; a shard of the default size is one group.
 ROW_GROUP_ROWS = 131_072
+
+# With logits or embeddings a row has kilobytes: readers hold a group of one column at once.
+ROW_GROUP_BYTES = 128 * 2**20
 
 # Dictionary pages pay only where values repeat; on paths they cost time and space.
 _REPETITIVE = [
@@ -42,7 +47,6 @@ _REPETITIVE = [
 _FLOATS = ["score", "score_margin", "topk.list.element.score"]
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
-_ENTRY = pa.struct([("label", pa.string()), ("label_id", pa.int32()), ("score", pa.float32())])
 
 # Name, type, whether it may be null, description.
 _COLUMNS = (
@@ -53,7 +57,7 @@ _COLUMNS = (
     ("label_id", pa.int32(), True, "Its index in the model's output; null for an error"),
     ("score", pa.float32(), True, "Its probability, 0 to 1; null for an error"),
     ("score_margin", pa.float32(), True, "score minus the second best; null if there is none"),
-    ("topk", pa.list_(pa.field("element", _ENTRY)), True, "The best labels, best first"),
+    ("topk", pa.list_(pa.field("element", ENTRY)), True, "The best labels, best first"),
     ("width", pa.int32(), True, "Pixels after EXIF orientation; null where it was not read"),
     ("height", pa.int32(), True, "Pixels after EXIF orientation; null where it was not read"),
     ("error_kind", pa.string(), True, "One of the kinds in docs/schema.md; null for ok"),
@@ -61,7 +65,9 @@ _COLUMNS = (
     ("run_id", pa.string(), False, "The run that computed the row: runs/<run_id>/run.json"),
     ("predicted_at", _TIMESTAMP, False, "When the row's shard was computed, UTC"),
 )
-_LOGITS = ("logits", pa.list_(pa.field("element", pa.float32())), True, "The model's raw output")
+_VECTOR = pa.list_(pa.field("element", pa.float32()))
+_LOGITS = ("logits", _VECTOR, True, "The model's raw output; null for an error")
+_EMBEDDING = ("embedding", _VECTOR, True, "The input of the model's last layer; null for an error")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,7 @@ class ShardResults:
         heights: int32 [rows], likewise.
         errors: Row number to reason and text, for every image that has no label.
         logits: float32 [rows, classes], where they were asked for.
+        embedding: float32 [rows, width], likewise.
     """
 
     label_ids: NDArray[np.int32]
@@ -84,15 +91,27 @@ class ShardResults:
     heights: NDArray[np.int32]
     errors: Mapping[int, tuple[ErrorKind, str]]
     logits: NDArray[np.float32] | None = None
+    embedding: NDArray[np.float32] | None = None
 
 
-def schema_v1(*, logits: bool = False) -> pa.Schema:
-    """Return the table's schema; each field's metadata describes it."""
-    columns = (*_COLUMNS, _LOGITS) if logits else _COLUMNS
+def schema_v1(columns: OptionalColumns | None = None) -> pa.Schema:
+    """Return the table's schema, by default without optional columns; metadata describes fields."""
+    optional = columns or OptionalColumns()
+    described = [
+        *_COLUMNS,
+        *[_LOGITS] * optional.logits,
+        *[_EMBEDDING] * optional.embedding,
+        *(column for rank in range(2, optional.wide + 1) for column in _of_rank(rank)),
+    ]
     return pa.schema(
         pa.field(name, kind, nullable, {"description": description})
-        for name, kind, nullable, description in columns
+        for name, kind, nullable, description in described
     )
+
+
+def _of_rank(rank: int) -> list[tuple[str, pa.DataType, bool, str]]:
+    text = f"Of the label of rank {rank}; null where none is listed"
+    return [(f"{field.name}_{rank}", field.type, True, text) for field in ENTRY]
 
 
 def build_table(
@@ -100,7 +119,7 @@ def build_table(
     results: ShardResults,
     *,
     labels: Sequence[str],
-    top_k: int,
+    ranking: Ranking,
     run_id: str,
     predicted_at: datetime,
 ) -> pa.Table:
@@ -112,7 +131,7 @@ def build_table(
         inputs: The shard's images.
         results: What became of each.
         labels: Label of each label_id.
-        top_k: Entries of `topk`; fewer where results have fewer.
+        ranking: Which labels are listed besides the best, and how.
         run_id: As in Provenance.
         predicted_at: When the shard was computed; timezone-aware.
     """
@@ -126,6 +145,7 @@ def build_table(
     names = pa.array(labels, pa.string())
     best = pa.array(results.label_ids[:, 0], mask=failed)
     kinds, texts = _error_columns(rows, errors)
+    ranked = (names, results.label_ids, results.scores, failed, ranking)
     columns = {
         "uri": pa.array(uris_of(inputs.paths), pa.string()),
         "file_name": pa.array(file_names_of(inputs.paths, inputs.root), pa.string()),
@@ -134,7 +154,7 @@ def build_table(
         "label_id": best,
         "score": pa.array(results.scores[:, 0], mask=failed),
         "score_margin": _margins(results.scores, failed),
-        "topk": _topk(names, results, failed, top_k),
+        "topk": topk_column(*ranked),
         "width": pa.array(results.widths, mask=results.widths <= 0),
         "height": pa.array(results.heights, mask=results.heights <= 0),
         "error_kind": kinds,
@@ -142,9 +162,12 @@ def build_table(
         "run_id": pa.repeat(pa.scalar(run_id, pa.string()), rows),
         "predicted_at": pa.repeat(pa.scalar(predicted_at, _TIMESTAMP), rows),
     }
-    if results.logits is not None:
-        columns["logits"] = _lists(results.logits, failed)
-    return pa.table(columns, schema=schema_v1(logits=results.logits is not None))
+    vectors = {"logits": results.logits, "embedding": results.embedding}
+    columns |= {name: _lists(v, failed) for name, v in vectors.items() if v is not None}
+    optional = OptionalColumns(
+        logits="logits" in columns, embedding="embedding" in columns, wide=ranking.wide
+    )
+    return pa.table(columns | wide_columns(*ranked), schema=schema_v1(optional))
 
 
 def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> FooterInfo:
@@ -164,22 +187,31 @@ def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> Foot
 
 def encode(table: pa.Table, footer: FooterInfo) -> memoryview:
     """Return the bytes of the shard's Parquet file."""
-    floats = [*_FLOATS, *(["logits.list.element"] if "logits" in table.column_names else [])]
+    optional = table.column_names[len(_COLUMNS) :]
+    vectors = [f"{name}.list.element" for name in optional if name in ("logits", "embedding")]
+    scores = [name for name in optional if name.startswith("score_")]
+    labels = [name for name in optional if name.startswith("label_")]
     sink = pa.BufferOutputStream()
     pq.write_table(
         table.replace_schema_metadata({FOOTER_KEY: footer.to_json()}),
         sink,
-        row_group_size=ROW_GROUP_ROWS,
+        row_group_size=_row_group_rows(table),
         compression="zstd",
         compression_level=3,
-        use_dictionary=_REPETITIVE,
-        use_byte_stream_split=floats,
+        use_dictionary=[*_REPETITIVE, *labels],
+        use_byte_stream_split=[*_FLOATS, *vectors, *scores],
         coerce_timestamps="us",
         write_statistics=True,
         write_page_index=True,
         write_page_checksum=True,
     )
     return memoryview(sink.getvalue())
+
+
+def _row_group_rows(table: pa.Table) -> int:
+    """Rows of a row group, in whole vectors of DuckDB."""
+    row_bytes: int = max(1, table.nbytes // max(1, table.num_rows))
+    return min(ROW_GROUP_ROWS, max(1, ROW_GROUP_BYTES // row_bytes // 2048) * 2048)
 
 
 def _check_shapes(rows: int, results: ShardResults) -> None:
@@ -191,7 +223,7 @@ def _check_shapes(rows: int, results: ShardResults) -> None:
         or results.scores.shape != shape
         or results.widths.shape != (rows,)
         or results.heights.shape != (rows,)
-        or (results.logits is not None and len(results.logits) != rows)
+        or any(v is not None and len(v) != rows for v in (results.logits, results.embedding))
     ):
         raise ValueError(f"results do not fit a shard of {rows} rows: label_ids are {shape}")
 
@@ -222,30 +254,7 @@ def _margins(scores: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array
     return pa.array(margins, mask=failed)
 
 
-def _topk(
-    names: pa.Array, results: ShardResults, failed: NDArray[np.bool_], top_k: int
-) -> pa.Array:
-    kept = ~failed
-    ids = results.label_ids[kept, :top_k]
-    flat = pa.array(ids.ravel())
-    scores = pa.array(results.scores[kept, :top_k].ravel())
-    entries = pa.StructArray.from_arrays([names.take(flat), flat, scores], fields=list(_ENTRY))
-    return _list_array(entries, ids.shape[1], failed)
-
-
 def _lists(values: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array:
-    kept = np.ascontiguousarray(values[~failed], np.float32)
-    return _list_array(pa.array(kept.ravel()), values.shape[1], failed)
-
-
-def _list_array(values: pa.Array, width: int, failed: NDArray[np.bool_]) -> pa.Array:
-    """Return lists of `width` values for each row that did not fail, and null for the others."""
-    offsets = np.concatenate([[0], np.cumsum(np.where(failed, 0, width))])
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise ValueError(f"{offsets[-1]} list entries in one shard: choose a smaller shard_size")
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()),
-        values,
-        type=pa.list_(pa.field("element", values.type)),
-        mask=pa.array(failed),
-    )
+    # A shard's logits are its largest array: Arrow reads them where they lie if all rows count.
+    kept = values[~failed] if failed.any() else np.ascontiguousarray(values)
+    return list_array(pa.array(kept.ravel()), values.shape[1], failed)

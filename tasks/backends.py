@@ -64,7 +64,12 @@ def open_classifier(settings: Settings, model: Model, batch_limit: int | None) -
             "chosen: use --precision fp32 or auto, or --backend tensorrt on a machine with a GPU."
         )
     return Opened(
-        classifier=OnnxRuntimeClassifier(model, batch_size=largest_batch(settings, batch_limit))
+        classifier=OnnxRuntimeClassifier(
+            model,
+            batch_size=largest_batch(settings, batch_limit),
+            logits=settings.save_logits,
+            embedding=settings.save_embedding,
+        )
     )
 
 
@@ -111,6 +116,8 @@ def _open_tensorrt(settings: Settings, model: Model, batch_limit: int | None) ->
                 device=settings.device,
                 memory_limit_bytes=memory_limit_bytes(settings),
                 engine_key=engine.key,
+                logits=settings.save_logits,
+                embedding=settings.save_embedding,
             )
 
     classifier = open_engine(model, wanted, engine_store(settings), load, BuildLog())

@@ -22,6 +22,7 @@ def _values(model: Model) -> dict[str, str]:
     resize = "none" if host.resize == "none" else f"{host.resize} {_size(host.resize_size)}"
     if host.resize in ("shortest", "longest"):
         resize = f"{host.resize} edge to {host.resize_height}"
+    embedding = model.embedding
     return {
         "input_size": _size((host.height, host.width)),
         "resize": resize,
@@ -35,6 +36,7 @@ def _values(model: Model) -> dict[str, str]:
         "labels": f"{len(model.labels)}: {_some(model.labels)}",
         "output": model.output_name,
         "activation": model.activation,
+        **({"embedding": f"{embedding.tensor}, {embedding.width} values"} if embedding else {}),
     }
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from engines.model import Model
+from shards.columns import OptionalColumns
 from shards.footer import FooterInfo
 from shards.output import OutputTree
+from shards.ranking import Ranking
 from shards.shard_ref import ShardRef
 from tasks.messages import Ready
 from tasks.settings import Settings
@@ -38,6 +40,23 @@ class Job:
     roots: tuple[bytes, ...]
     model: Model
     tree: OutputTree
+
+    @property
+    def ranking(self) -> Ranking:
+        """How rows list their best labels."""
+        settings = self.settings
+        return Ranking(
+            top_k=settings.top_k, form=settings.topk_format, threshold=settings.threshold
+        )
+
+    @property
+    def columns(self) -> OptionalColumns:
+        """The optional columns that were asked for."""
+        return OptionalColumns(
+            logits=self.settings.save_logits,
+            embedding=self.settings.save_embedding,
+            wide=self.ranking.wide,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

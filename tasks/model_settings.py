@@ -99,6 +99,14 @@ class ModelSettings(Parameters):
         default=5, ge=1, le=1000, description="Labels that each row lists, best first."
     )
 
+    # It is another output of the engine, hence part of its key.
+    save_embedding: bool = Field(
+        default=False, description="Add the input of the model's last layer to the table."
+    )
+    embedding_name: Text | None = Field(
+        default=None, description="Tensor of the graph to save as embedding; default: found."
+    )
+
     precision: Literal["auto", "fp32", "fp16"] = Field(
         default="auto",
         description="Arithmetic of the model; auto is fp32 on a CPU and fp16 on a GPU.",
@@ -177,6 +185,11 @@ class ModelSettings(Parameters):
                     f"input_size {self.input_size} is outside image_size {self.image_size}: "
                     f"expected sides from {low} to {high}"
                 )
+        if self.embedding_name is not None and not self.save_embedding:
+            raise ValueError(
+                f"embedding_name {self.embedding_name} says which embedding to save, and none is "
+                "saved: give save_embedding as well, or leave it out"
+            )
         return self
 
     @property

@@ -9,7 +9,7 @@ from collections import Counter
 
 from shards.commit import is_done
 from shards.errors import NoImagesError
-from shards.footer import SCHEMA_VERSION, FooterInfo
+from shards.footer import WORK_SCHEMA, FooterInfo
 from shards.listing import list_directory
 from shards.plan import PlanLog, ShardRef, work_key
 from tasks.errors import SettingsError
@@ -99,7 +99,7 @@ def _list(job: Job) -> tuple[list[ShardRef], Counter[str], int, int]:
 
 
 def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
-    key = work_key(shard, model_id=job.model.model_id, schema_version=SCHEMA_VERSION)
+    key = work_key(shard, model_id=job.model.model_id, schema_version=WORK_SCHEMA)
     return is_done(job.tree, model_id=job.model.model_id, shard_id=shard.id, work_key=key)
 
 

@@ -10,6 +10,7 @@ from secrets import token_hex
 
 from engines.model import Model, ModelRequest, load_model
 from engines.preprocess import PreprocessOverrides
+from shards.columns import check_columns
 from shards.output import OutputTree
 from tasks.errors import SettingsError
 from tasks.job import Job
@@ -17,6 +18,9 @@ from tasks.model_settings import ModelSettings
 from tasks.settings import Settings
 
 __all__ = ["model_request", "prepare"]
+
+MAX_LIST_VALUES = 2**31 - 1
+"""Values that the lists of one file can hold: Arrow counts them in 32 bits."""
 
 
 def prepare(settings: Settings, run_id: str | None = None, model: Model | None = None) -> Job:
@@ -31,13 +35,14 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         SettingsError: The combination cannot be honoured here.
         ModelError: The model, its labels or its preprocessing cannot be used.
         SourceError: An image directory does not exist.
-        OutputError: The output cannot be written.
+        OutputError: The output cannot be written, or its table has other columns.
     """
     _check_backend(settings)
     if model is None:
         model = load_model(model_request(settings))
+    _check_list_sizes(settings, model)
     now = datetime.now(UTC)
-    return Job(
+    job = Job(
         settings=settings,
         run_id=run_id or settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}",
         started_at=now,
@@ -45,6 +50,8 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         model=model,
         tree=OutputTree.create(Path(settings.output)),
     )
+    check_columns(job.tree, job.columns)
+    return job
 
 
 def model_request(settings: ModelSettings) -> ModelRequest:
@@ -71,6 +78,8 @@ def model_request(settings: ModelSettings) -> ModelRequest:
         activation=settings.activation,
         output_name=settings.output_name,
         top_k=settings.top_k,
+        save_embedding=settings.save_embedding,
+        embedding_name=settings.embedding_name,
         any_size=settings.image_size is not None,
     )
 
@@ -87,3 +96,18 @@ def _check_backend(settings: Settings) -> None:
             f"--precision {settings.precision}: ONNX Runtime on the CPU computes in fp32. "
             "Choose --precision fp32 or auto, or --backend tensorrt."
         )
+
+
+def _check_list_sizes(settings: Settings, model: Model) -> None:
+    """Refuse at once what would fail only when the first shard is full."""
+    widths = {
+        "--save-logits": model.classes if settings.save_logits else 0,
+        "--save-embedding": model.embedding.width if model.embedding else 0,
+    }
+    for option, width in widths.items():
+        if settings.shard_size * width > MAX_LIST_VALUES:
+            raise SettingsError(
+                f"{option} with --shard-size {settings.shard_size}: {width} values for each image "
+                f"are {settings.shard_size * width} in one file, which holds at most "
+                f"{MAX_LIST_VALUES}. Choose --shard-size {MAX_LIST_VALUES // width} or less."
+            )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from tasks.model_settings import ModelSettings
 from tasks.values import Extension, Integer, RunId, Text, checked_text
@@ -45,6 +45,22 @@ class Settings(ModelSettings):
         description="A larger image becomes an error row, before it is decoded.",
     )
 
+    # What most readers of a table take; a list of structs has one schema, whatever --top-k.
+    topk_format: Literal["struct", "wide", "none"] = Field(
+        default="struct",
+        description="How the best labels stand in the table: as list of structs in topk, as wide "
+        "columns label_2, score_2 and so on, or none.",
+    )
+    threshold: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Score below which a label is left out of the best; label and score stay.",
+    )
+    save_logits: bool = Field(
+        default=False, description="Add the model's raw output for every class to the table."
+    )
+
     backend: Literal["auto", "tensorrt", "onnxruntime"] = Field(
         default="auto", description="What runs the model; auto takes TensorRT where there is a GPU."
     )
@@ -82,6 +98,15 @@ class Settings(ModelSettings):
         for source in [value] if isinstance(value, str) else value:
             checked_text(source)
         return value
+
+    @model_validator(mode="after")
+    def _lists_something(self) -> Self:
+        if self.threshold is not None and self.topk_format == "none":
+            raise ValueError(
+                f"threshold {self.threshold} leaves labels out of topk, and topk_format none lists "
+                "none: give one of them"
+            )
+        return self
 
     @property
     def sources(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from engines.errors import ModelError
 from engines.model import load_model
 from shards.allocator import tune_allocator
+from shards.columns import settle_columns
 from tasks.backends import largest_batch, open_classifier
 from tasks.messages import Message, Ready, WorkOrder
 from tasks.prepare import model_request, prepare
@@ -40,7 +41,8 @@ class Work:
         Raises:
             ModelError: The model is not the one of the order.
             EngineError: The classifier cannot be opened, or fails.
-            OutputError: A file cannot be written, or a plan not be read.
+            OutputError: A file cannot be written, a plan not be read, or the table has other
+                columns.
         """
         self._reach("libraries")
         tune_allocator()
@@ -56,6 +58,7 @@ class Work:
                 f"the model changed while the run was starting: it was {order.model_id} and is "
                 f"{model.model_id}. Run again."
             )
+        settle_columns(job.tree, job.columns)
         self.batch_size = largest_batch(self._settings, order.batch_limit)
         opened = open_classifier(self._settings, model, order.batch_limit)
         with opened.classifier as classifier:

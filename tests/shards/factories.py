@@ -14,6 +14,7 @@ from shards.footer import FooterInfo, Provenance
 from shards.listing import InputBatch
 from shards.plan import PlanUpdate, ShardInputs, ShardRef
 from shards.predictions import ShardResults, build_table, footer_of
+from shards.ranking import Ranking
 
 MODEL_ID = "digits@0123456789ab"
 LABELS = ("zero", "one", "two", "three", "four")
@@ -57,12 +58,14 @@ def results(
     )
 
 
-def table(inputs: ShardInputs, found: ShardResults | None = None, *, top_k: int = 3) -> pa.Table:
+def table(
+    inputs: ShardInputs, found: ShardResults | None = None, *, top_k: int = 3, **ranking: Any
+) -> pa.Table:
     return build_table(
         inputs,
         found or results(len(inputs)),
         labels=LABELS,
-        top_k=top_k,
+        ranking=Ranking(top_k=top_k, **ranking),
         run_id="run-1",
         predicted_at=WHEN,
     )

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from shards.columns import OptionalColumns
 from shards.errors import ErrorKind
 from shards.footer import SCHEMA_VERSION, FooterInfo, Provenance
 from shards.predictions import ShardResults, build_table, encode, footer_of, schema_v1
+from shards.ranking import Ranking
 from tests.shards.factories import LABELS, WHEN, footer, provenance, results, shard_inputs, table
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden/schema_v1.json").read_text())
@@ -29,18 +31,52 @@ def written(rows: pa.Table) -> pq.ParquetFile:
     return pq.ParquetFile(pa.py_buffer(encode(rows, footer(rows))))
 
 
-def test_schema_is_the_golden_one():
+VARIANTS = {
+    "columns": OptionalColumns(),
+    "columns optional_columns": OptionalColumns(logits=True, embedding=True),
+    "columns wide_columns_of_top_k_3": OptionalColumns(wide=3),
+    "columns optional_columns wide_columns_of_top_k_3": OptionalColumns(
+        logits=True, embedding=True, wide=3
+    ),
+}
+
+
+def golden(names: str, prefix: str = "") -> list[list[object]]:
+    """The columns of some lists of the golden file, one list after another."""
+    return [column for name in names.split() for column in GOLDEN[name.replace("columns", prefix)]]
+
+
+def variant(columns: OptionalColumns) -> pa.Table:
+    """Rows that have the optional columns, some of them of images that failed."""
+    numbers = np.arange(30, dtype=np.float32).reshape(6, 5)
+    found = results(
+        6,
+        errors={2: (ErrorKind.EMPTY, "")},
+        logits=numbers if columns.logits else None,
+        embedding=numbers[:, :2] if columns.embedding else None,
+    )
+    form = "wide" if columns.wide > 1 else "struct"
+    return table(shard_inputs(PATHS), found, top_k=columns.wide, form=form)
+
+
+def test_the_golden_file_is_of_this_version():
     assert GOLDEN["schema_version"] == SCHEMA_VERSION
-    assert described(schema_v1()) == GOLDEN["columns"]
-    assert described(schema_v1(logits=True)) == [*GOLDEN["columns"], *GOLDEN["optional_columns"]]
 
 
-def test_schema_of_a_file_is_the_golden_one():
-    file = written(table(shard_inputs(PATHS)))
-    assert described(file.schema_arrow) == GOLDEN["columns"]
+@pytest.mark.parametrize("names", VARIANTS)
+def test_every_variant_of_the_schema_is_the_golden_one(names):
+    columns = VARIANTS[names]
+    assert described(schema_v1(columns)) == golden(names, "columns")
+    assert [name for name, *_ in golden(names, "columns")[14:]] == list(columns.names)
+
+
+@pytest.mark.parametrize("names", VARIANTS)
+def test_every_variant_of_a_file_is_the_golden_one(names):
+    file = written(variant(VARIANTS[names]))
+    assert described(file.schema_arrow) == golden(names, "columns")
     assert all(field.metadata[b"description"] for field in file.schema_arrow)
-    parquet = [(c.path, c.physical_type, str(c.logical_type)) for c in file.schema]
-    assert [list(column) for column in parquet] == GOLDEN["parquet_columns"]
+    parquet = [[c.path, c.physical_type, str(c.logical_type)] for c in file.schema]
+    assert parquet == golden(names, "parquet_columns")
 
 
 def test_error_kinds_are_the_golden_ones():
@@ -196,12 +232,14 @@ def test_top_k_of_one_still_has_a_margin():
     assert {len(entries) for entries in rows.column("topk").to_pylist()} == {1}
 
 
-def test_logits_are_kept_where_asked_for():
+def test_logits_and_embeddings_are_kept_where_asked_for():
     logits = np.arange(30, dtype=np.float32).reshape(6, 5)
-    found = results(6, logits=logits, errors={2: (ErrorKind.EMPTY, "")})
-    rows = written(table(shard_inputs(PATHS), found)).read()
-    kept = rows.column("logits").to_pylist()
-    assert kept == [None if row == 2 else logits[row].tolist() for row in range(6)]
+    for errors in ({2: (ErrorKind.EMPTY, "")}, {}):
+        found = results(6, logits=logits, embedding=-logits[:, :3], errors=errors)
+        rows = written(table(shard_inputs(PATHS), found)).read()
+        for name, values in (("logits", logits), ("embedding", -logits[:, :3])):
+            expected = [None if row in errors else values[row].tolist() for row in range(6)]
+            assert rows.column(name).to_pylist() == expected
 
 
 def test_messages_that_are_no_text_are_escaped():
@@ -216,9 +254,12 @@ def test_all_images_of_a_shard_may_fail():
     assert footer(rows).errors_by_kind == {"not_an_image": 6}
 
 
-@pytest.mark.parametrize("name", ["label_ids", "scores", "widths", "heights", "logits"])
+@pytest.mark.parametrize(
+    "name", ["label_ids", "scores", "widths", "heights", "logits", "embedding"]
+)
 def test_results_must_fit_the_shard(name):
-    found = results(6, logits=np.zeros((6, 5), np.float32))
+    vectors = np.zeros((6, 5), np.float32)
+    found = results(6, logits=vectors, embedding=vectors)
     parts = {field.name: getattr(found, field.name) for field in fields(found)}
     parts[name] = parts[name][:5]
     with pytest.raises(ValueError, match="do not fit a shard of 6 rows"):
@@ -231,7 +272,7 @@ def test_times_need_a_time_zone():
             shard_inputs(PATHS),
             results(6),
             labels=LABELS,
-            top_k=1,
+            ranking=Ranking(top_k=1),
             run_id="r",
             predicted_at=WHEN.replace(tzinfo=None),
         )
