@@ -10,12 +10,13 @@ import time
 from typing import Any, TextIO
 
 from engines.build_log import BuildLog
-from engines.build_request import GRAPH_FILE, BuildRequest, describe_error
+from engines.build_request import CALIBRATION_FILE, GRAPH_FILE, BuildRequest, describe_error
 from engines.builder import build_plan, least_memory_bytes
 from engines.device import require_memory, select_device
 from engines.errors import EngineError
-from engines.features import import_tensorrt
+from engines.features import import_tensorrt, probe
 from engines.precision import apply_precision
+from engines.quantize import Calibration
 from engines.store_entry import LAYERS_FILE, LOG_FILE, PLAN_FILE
 from engines.timing_cache import TimingCacheFile
 
@@ -51,7 +52,12 @@ def _build(request: BuildRequest, log: TextIO, answers: TextIO) -> None:
     trt = import_tensorrt()
     select_device(request.device)
     settings = request.settings
-    graph = apply_precision(graph, settings.precision)
+    graph = apply_precision(
+        graph,
+        settings.precision,
+        calibration=_calibration(request),
+        target=probe(trt).target,
+    )
     require_memory(least_memory_bytes(len(graph), settings.profile), "building the engine")
     built = build_plan(
         graph,
@@ -63,6 +69,11 @@ def _build(request: BuildRequest, log: TextIO, answers: TextIO) -> None:
     )
     (request.folder / PLAN_FILE).write_bytes(built.plan)
     (request.folder / LAYERS_FILE).write_text(built.layers)
+
+
+def _calibration(request: BuildRequest) -> Calibration | None:
+    file = request.folder / CALIBRATION_FILE
+    return Calibration.from_json(file.read_bytes()) if file.exists() else None
 
 
 class _Progress:

@@ -16,8 +16,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from engines.build_report import BuildEvent, Report
-from engines.build_request import GRAPH_FILE, BuildRequest, restore_error
+from engines.build_request import CALIBRATION_FILE, GRAPH_FILE, BuildRequest, restore_error
 from engines.errors import EngineBuildError, EngineError
+from engines.quantize import Calibration
 from engines.store_entry import LOG_FILE
 
 __all__ = ["build_in_child"]
@@ -32,7 +33,12 @@ LAST_LINES = 5
 
 
 def build_in_child(
-    graph: bytes, request: BuildRequest, *, deadline_s: float, report: Report
+    graph: bytes,
+    request: BuildRequest,
+    *,
+    calibration: Calibration | None = None,
+    deadline_s: float,
+    report: Report,
 ) -> None:
     """Build an engine into the request's folder: engine.plan, layers.json, build.log.
 
@@ -42,6 +48,7 @@ def build_in_child(
     Args:
         graph: Wrapped ONNX graph in fp32.
         request: What to build, and into which folder.
+        calibration: Ranges of this graph, for int8.
         deadline_s: Seconds after which the build is killed.
         report: Called in this thread, every few seconds at least.
 
@@ -52,6 +59,8 @@ def build_in_child(
         BackendUnavailableError: TensorRT, CUDA, the GPU or a setting is not available.
     """
     (request.folder / GRAPH_FILE).write_bytes(graph)
+    if calibration is not None:
+        (request.folder / CALIBRATION_FILE).write_bytes(calibration.to_json())
     with _Child(request) as child:
         failure = child.outcome(_follow(child, deadline_s, report))
     if failure is not None:

@@ -17,10 +17,13 @@ from engines.errors import (
 from engines.profile import Profile, ShapeRange
 from engines.settings import BuilderSettings
 
-__all__ = ["GRAPH_FILE", "BuildRequest", "describe_error", "restore_error"]
+__all__ = ["CALIBRATION_FILE", "GRAPH_FILE", "BuildRequest", "describe_error", "restore_error"]
 
 GRAPH_FILE = "graph.onnx"
 """In the request's folder: the wrapped graph in fp32; the build process removes it."""
+
+CALIBRATION_FILE = "calibration.json"
+"""Beside it where int8 is asked for: the ranges of its activations. Stays with the engine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,9 @@ RECIPE_VERSION = 1
 
 INPUT_NAME = "images"
 
+FP16_PRECISIONS = ("fp16", "int8")
+"""Those that compute something in fp16: int8 does so outside of its Q/DQ pairs."""
+
 FP32_LAYER_TYPES = ("ACTIVATION", "SOFTMAX", "TOPK")
 """`LayerType` of what follows the model: pinned to fp32 where flags alone decide the precision."""
 
@@ -98,12 +101,14 @@ class _Build:
         self.trt = trt
         self.log = log
         self.features: Features = probe(trt)
+        self.quantized = False  # whether the graph holds Q/DQ pairs, its author's or ours
         try:
             self.builder = trt.Builder(log.sink)
         except TypeError as error:  # pybind11's answer to a factory that returned nullptr
             raise self.failure("TensorRT does not start") from error
 
     def run(self, graph: bytes, timings: TimingCacheFile, progress: Progress) -> BuiltPlan:
+        self.quantized = b"DequantizeLinear" in graph
         network = self.parse(graph)
         config = self.configure(network)
         timings.lend(config)
@@ -169,7 +174,7 @@ class _Build:
         self.limit_tactics(config)
         config.hardware_compatibility_level = self.hardware_compatibility()
         self.add_profile(network, config)
-        if settings.precision == "fp16" and not self.features.typed:
+        if settings.precision in FP16_PRECISIONS and not self.features.typed:
             self.pin_to_fp32(network)
         return config
 
@@ -177,8 +182,10 @@ class _Build:
         """Names of the builder flags to set."""
         if self.settings.tf32:
             yield "TF32"
-        if self.settings.precision == "fp16":
+        if self.settings.precision in FP16_PRECISIONS:
             yield from self.features.fp16_flags
+        if self.quantized:
+            yield from self.features.int8_flags
         if self.settings.version_compatible:
             # Without the lean runtime: host code, which plans of ours must not hold.
             yield from ("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME")

@@ -19,6 +19,7 @@ from engines.errors import PlanError
 from engines.features import import_tensorrt, probe
 from engines.manifest import Manifest
 from engines.precision import precision_recipe
+from engines.quantize import Calibration
 from engines.settings import EngineSettings
 from engines.store import EngineStore, StoredEngine
 
@@ -49,6 +50,7 @@ def prepare_engine(
     store: EngineStore,
     report: Report = silent,
     *,
+    calibration: Calibration | None = None,
     rebuild: bool = False,
 ) -> StoredEngine:
     """Return the model's engine for this GPU and this TensorRT; build it where there is none.
@@ -60,6 +62,7 @@ def prepare_engine(
         settings: What to build, and where.
         store: Where engines are kept.
         report: Called in this thread; every few seconds while something is waited for.
+        calibration: Ranges of the model's graph; int8 needs them, other precisions ignore them.
         rebuild: Build it even where there is one.
 
     Returns:
@@ -69,13 +72,18 @@ def prepare_engine(
         BackendUnavailableError: TensorRT, CUDA, the GPU or a setting is not available.
         EngineBuildError: The build failed, crashed or ran out of time.
         DeviceMemoryError: The GPU has too little free memory for a build.
-        ModelError: The model does not survive the conversion to the precision asked for.
+        ModelError: The model does not survive the conversion to the precision asked for, or the
+            calibration is another model's.
         PlanError: The store cannot keep the engine.
         CudaError: The GPU does not answer.
     """
     version = probe(import_tensorrt()).version
     device = device_info(settings.device)
-    manifest = describe_engine(model, settings, device, version)
+    if settings.builder.precision != "int8":
+        calibration = None
+    elif calibration is not None:
+        calibration.require_graph(model.graph)
+    manifest = describe_engine(model, settings, device, version, calibration)
 
     def build(folder: Path) -> None:
         request = BuildRequest(
@@ -85,7 +93,13 @@ def prepare_engine(
             timings=store.timings if settings.timing_cache else None,
             gpu=f"{device.name} {device.compute_capability}",
         )
-        build_in_child(model.graph, request, deadline_s=settings.deadline_s, report=report)
+        build_in_child(
+            model.graph,
+            request,
+            calibration=calibration,
+            deadline_s=settings.deadline_s,
+            report=report,
+        )
 
     return store.get_or_build(manifest, build, rebuild=rebuild, report=report)
 
@@ -97,6 +111,7 @@ def open_engine(
     load: Callable[[StoredEngine], Loaded],
     report: Report = silent,
     *,
+    calibration: Calibration | None = None,
     rebuild: bool = False,
 ) -> Loaded:
     """Prepare an engine and load it; one that does not load is set aside and built once more.
@@ -108,20 +123,24 @@ def open_engine(
         load: Deserializes `plan` and closes the engine when it is done with it; raises PlanError
             where TensorRT refuses the plan.
         report: As in `prepare_engine`.
+        calibration: As in `prepare_engine`.
         rebuild: As in `prepare_engine`.
 
     Raises:
         PlanError: The engine does not load even when it was just built.
         EngineError: As in `prepare_engine`, or what `load` raised.
     """
-    engine = prepare_engine(model, settings, store, report, rebuild=rebuild)
+    engine = prepare_engine(
+        model, settings, store, report, calibration=calibration, rebuild=rebuild
+    )
     try:
         return _load(engine, store, load)
     except PlanError as error:
         if engine.built:
             raise
         report(BuildEvent(text=f"The stored engine does not load and is built again: {error}"))
-    return _load(prepare_engine(model, settings, store, report), store, load)
+    engine = prepare_engine(model, settings, store, report, calibration=calibration)
+    return _load(engine, store, load)
 
 
 def _load(
@@ -137,14 +156,18 @@ def _load(
 
 
 def describe_engine(
-    model: BuildableModel, settings: EngineSettings, device: DeviceInfo, tensorrt_version: str
+    model: BuildableModel,
+    settings: EngineSettings,
+    device: DeviceInfo,
+    tensorrt_version: str,
+    calibration: Calibration | None = None,
 ) -> Manifest:
     """State every ingredient of the engine that `settings` ask for."""
     builder = settings.builder
     return Manifest(
         graph_digest=hashlib.sha256(model.graph).hexdigest(),
         precision=precision_recipe(builder.precision),
-        calibration_digest=None,
+        calibration_digest=None if calibration is None else calibration.digest,
         batch=str(builder.profile.batch),
         height=str(builder.profile.height),
         width=str(builder.profile.width),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from typing import Any
@@ -233,6 +232,9 @@ class Builder(SimObject):
             return (
                 "Error Code 4: fp16 precision has been set for a layer, but fp16 is not configured"
             )
+        pairs = any(node.op_type == "DequantizeLinear" for node in graph.node)
+        if typed_flag is None and pairs and "INT8" not in precisions:
+            return "Error Code 4: a network with Q/DQ layers needs BuilderFlag::kINT8"
         for tensor in network._inputs:
             name = tensor._onnx_name
             readers = {node.op_type for node in graph.node if name in node.input}
@@ -259,9 +261,8 @@ class Builder(SimObject):
         goes_on = True
         for step, layer in enumerate(network._layers):
             time.sleep(machine.build_seconds / steps)
-            key = f"{layer.name}:{hashlib.sha256(repr(config._profiles).encode()).hexdigest()[:8]}"
             hit = config._cache is not None and layer.name in config._cache._entries
-            log(self._logger, "VERBOSE", f"{'Timing cache hit for' if hit else 'Timing'} {key}")
+            self._tell_of_timing(layer.name, hit)
             if config._cache is not None:
                 config._cache._entries.add(layer.name)
             if monitor is not None and not monitor.step_complete(phase, step):
@@ -270,6 +271,33 @@ class Builder(SimObject):
         if monitor is not None:
             monitor.phase_finish(phase)
         return goes_on
+
+    def _tell_of_timing(self, name: str, hit: bool) -> None:
+        """What the verbose log says; 8.6 leaves the layer's name out of the first line."""
+        old = self._trt.version == "8.6.1"
+        lines = [
+            f"=============== Computing costs for {'' if old else name}",
+            f"{'*' * 15} Autotuning format combination: Float(3,1) -> Float(3,1) {'*' * 15}",
+        ]
+        tactic = "Tactic: 0x0000000000000001"
+        if not hit and old:
+            lines += [
+                f"--------------- Timing Runner: {name} (Simulated)",
+                f"{name} Set Tactic Name: simulated {tactic}",
+                f"{tactic} Time: 0.0125",
+                f"Fastest {tactic} Time: 0.0125",
+                f">>>>>>>>>>>>>>> Chose Runner Type: Simulated {tactic}",
+            ]
+        elif not hit:
+            lines += [
+                f"--------------- Timing Runner: {name} (Simulated[0x80000009])",
+                f"Tactic Name: simulated {tactic} Time: 0.0125",
+                f"{name} (Simulated[0x80000009]) profiling completed in 0.1 seconds. "
+                f"Fastest {tactic} Time: 0.0125",
+                f">>>>>>>>>>>>>>> Chose Runner Type: Simulated {tactic}",
+            ]
+        for line in lines:
+            log(self._logger, "VERBOSE", line)
 
     def _plan(self, network, config) -> Plan:
         trt = self._trt
@@ -319,6 +347,7 @@ def _fused_layers(graph: onnx.GraphProto) -> list[dict]:
             home = homes[before.output[0]]
             layers[home]["Name"] += f" + {name}"
             layers[home]["Outputs"] = list(node.output)
+            layers[home]["Nodes"].append(name)
         else:
             home = name
             layers[home] = {
@@ -326,6 +355,7 @@ def _fused_layers(graph: onnx.GraphProto) -> list[dict]:
                 "LayerType": "CaskConvolution" if node.op_type == "Conv" else node.op_type,
                 "Inputs": list(node.input),
                 "Outputs": list(node.output),
+                "Nodes": [name],
                 "TacticName": f"simulated_{node.op_type.lower()}",
                 "TacticValue": "0x0000000000000001",
             }

@@ -1,0 +1,290 @@
+"""Holds a graph with Q/DQ pairs to what TensorRT's ONNX parsers accept.
+
+Each rule was read in onnx-tensorrt (branches 8.6-GA and 10.1-GA, `QuantDequantLinearHelper`) or in
+NvInfer.h of that version, or was met on a GPU; docs/precision.md has the sources. What the parser
+refuses it refuses by node; some things only the builder refuses, minutes later, and some nobody:
+they are computed wrong. A finding says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import ModelProto, NodeProto, TensorProto
+
+from engines.quantize.wiring import Wiring, attribute
+
+__all__ = ["PARSERS", "RULES", "Finding", "Parser", "Rule", "Stage", "lint"]
+
+Parser = Literal["8.6", "10", "11"]
+PARSERS: tuple[Parser, ...] = ("8.6", "10", "11")
+
+Stage = Literal["parser", "builder", "nobody"]
+
+PAIR = ("QuantizeLinear", "DequantizeLinear")
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+OPERATORS_8_6 = frozenset(
+    """
+    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool
+    BatchNormalization Cast Ceil Celu Clip Concat Constant ConstantOfShape Conv
+    ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout Einsum Elu Equal
+    Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gemm
+    GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample
+    GroupNormalization HardSigmoid HardSwish Identity If InstanceNormalization IsInf IsNaN
+    LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Loop
+    LpNormalization LpPool MatMul Max MaxPool Mean MeanVarianceNormalization Min Mod Mul Neg
+    NonMaxSuppression NonZero Not OneHot Or PRelu Pad Pow QuantizeLinear RNN RandomNormal
+    RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2
+    ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign Round Scan Scatter
+    ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax
+    Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh ThresholdedRelu Tile
+    TopK Transpose Trilu Unsqueeze Upsample Where Xor
+    """.split()  # noqa: SIM905 - 142 quoted names would be harder to read
+)
+"""Those with an importer in 8.6; any other is looked for among plugins, and not found."""
+
+Check = Callable[["_Subject", NodeProto], str | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One thing that a graph must not do.
+
+    Attributes:
+        name: Short, for tables.
+        parsers: The versions it holds for.
+        stage: Who refuses a graph that does it.
+        check: Returns what is wrong with a node, or None.
+    """
+
+    name: str
+    parsers: tuple[Parser, ...]
+    stage: Stage
+    check: Check
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A rule that a node breaks.
+
+    Attributes:
+        node: Its name.
+        operator: Its operator.
+        rule: Name of the rule.
+        stage: Who would refuse it.
+        text: What is wrong, in words.
+    """
+
+    node: str
+    operator: str
+    rule: str
+    stage: Stage
+    text: str
+
+
+def lint(model: ModelProto, parser: Parser) -> list[Finding]:
+    """Find everything that the parser of a TensorRT version would refuse or misread.
+
+    Args:
+        model: A valid ONNX model whose nodes have names.
+        parser: Which version.
+    """
+    subject = _Subject(model)
+    return [
+        Finding(node=node.name, operator=node.op_type, rule=rule.name, stage=rule.stage, text=text)
+        for node in model.graph.node
+        for rule in RULES
+        if parser in rule.parsers and (text := rule.check(subject, node)) is not None
+    ]
+
+
+class _Subject:
+    """What the rules ask of a graph."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self.wiring = Wiring(model.graph)
+        graph = onnx.shape_inference.infer_shapes(model).graph
+        infos = [*graph.value_info, *graph.input, *graph.output]
+        self.dtypes = {info.name: info.type.tensor_type.elem_type for info in infos}
+        self.dtypes |= {name: weight.data_type for name, weight in self.wiring.weights.items()}
+        self.inputs = {value.name for value in model.graph.input} - self.wiring.weights.keys()
+
+    def value(self, node: NodeProto, index: int) -> NDArray[Any] | None:
+        """The constant that a node reads; None where it is computed or left out."""
+        if index >= len(node.input):
+            return None
+        name = node.input[index]
+        weight = self.wiring.weights.get(name)
+        maker = self.wiring.maker.get(name)
+        if weight is None and maker is not None and maker.op_type == "Constant":
+            weight = next((item.t for item in maker.attribute if item.name == "value"), None)
+        return None if weight is None else onnx.numpy_helper.to_array(weight)
+
+    def dtype(self, node: NodeProto, index: int) -> int:
+        """Element type of an input; 0 where it is left out or not known."""
+        if index >= len(node.input):
+            return 0
+        return int(self.dtypes.get(node.input[index], 0))
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a tensor is a constant, quantized or not."""
+        maker = self.wiring.maker.get(name)
+        if maker is None:
+            return name in self.wiring.weights
+        if maker.op_type == "Constant":
+            return True
+        return maker.op_type == "QuantizeLinear" and self.is_weight(maker.input[0])
+
+
+def _of_pairs(check: Check) -> Check:
+    def checked(subject: _Subject, node: NodeProto) -> str | None:
+        return check(subject, node) if node.op_type in PAIR else None
+
+    return checked
+
+
+def _zero_point_missing(_: _Subject, node: NodeProto) -> str | None:
+    if len(node.input) < 3 or not node.input[2]:
+        return "has no zero point: write one of int8 zeros"
+    return None
+
+
+def _zero_point_not_zero(subject: _Subject, node: NodeProto) -> str | None:
+    zero = subject.value(node, 2)
+    if zero is not None and np.any(zero != 0):
+        return "has a zero point other than 0: quantization must be symmetric"
+    return None
+
+
+def _zero_point_volume(subject: _Subject, node: NodeProto) -> str | None:
+    scale, zero = subject.value(node, 1), subject.value(node, 2)
+    if scale is not None and zero is not None and scale.size != zero.size:
+        return f"has {scale.size} scales and {zero.size} zero points: they must be as many"
+    return None
+
+
+def _unsigned(subject: _Subject, node: NodeProto) -> str | None:
+    if TensorProto.UINT8 in (subject.dtype(node, 0), subject.dtype(node, 2)):
+        return "is about uint8: only int8 is known"
+    return None
+
+
+def _wide_integers(subject: _Subject, node: NodeProto) -> str | None:
+    if node.op_type == "DequantizeLinear" and subject.dtype(node, 0) == TensorProto.INT32:
+        return "dequantizes int32, as of a bias: leave biases in floating point"
+    return None
+
+
+def _scale_not_fp32(subject: _Subject, node: NodeProto) -> str | None:
+    if subject.dtype(node, 1) not in (0, TensorProto.FLOAT):
+        return "has a scale that is not fp32, whose bytes would be read as fp32"
+    return None
+
+
+def _scale_dtype(subject: _Subject, node: NodeProto) -> str | None:
+    scale, data = subject.dtype(node, 1), subject.dtype(node, 0)
+    if scale == TensorProto.FLOAT or data not in FLOATS or scale == data:
+        return None
+    return "has a scale in half precision, and data in another precision"
+
+
+def _scale_not_constant(subject: _Subject, node: NodeProto) -> str | None:
+    if subject.value(node, 1) is None:
+        return "has a scale that is computed: it must be a constant"
+    return None
+
+
+def _scale_not_positive(subject: _Subject, node: NodeProto) -> str | None:
+    scale = subject.value(node, 1)
+    if scale is not None and not np.all(scale > 0):
+        return "has a scale that is not positive"
+    return None
+
+
+def _scale_count(subject: _Subject, node: NodeProto) -> str | None:
+    scale, data = subject.value(node, 1), subject.value(node, 0)
+    if scale is None or data is None or scale.size == 1:
+        return None
+    channels = data.shape[attribute(node, "axis", 1)]
+    return None if scale.size == channels else f"has {scale.size} scales for {channels} channels"
+
+
+def _activation_by_channel(subject: _Subject, node: NodeProto) -> str | None:
+    scale = subject.value(node, 1)
+    if scale is None or scale.size == 1 or subject.is_weight(node.input[0]):
+        return None
+    return f"has {scale.size} scales for an activation: only weights may have several"
+
+
+def _stored_bytes(subject: _Subject, node: NodeProto) -> str | None:
+    if node.op_type == "DequantizeLinear" and subject.value(node, 0) is not None:
+        return "dequantizes stored bytes: keep the weight in fp32, with a QuantizeLinear behind it"
+    return None
+
+
+def _scaled_by_channel(subject: _Subject, node: NodeProto) -> str | None:
+    maker = subject.wiring.maker.get(node.input[0])
+    if node.op_type != "QuantizeLinear" or maker is None or maker.op_type not in ("Sub", "Mul"):
+        return None
+    constants = (subject.value(maker, index) for index in range(2))
+    if any(value is not None and value.size > 1 for value in constants):
+        return f"follows a {maker.op_type} by channel: the builder fails to merge their scales"
+    return None
+
+
+def _bytes_without_cast(subject: _Subject, node: NodeProto) -> str | None:
+    if node.op_type == "Cast":
+        return None
+    for index, name in enumerate(node.input):
+        if name in subject.inputs and subject.dtype(node, index) == TensorProto.UINT8:
+            return f"reads the uint8 input {name!r}, which only a Cast may read"
+    return None
+
+
+def _unknown_operator(_: _Subject, node: NodeProto) -> str | None:
+    if node.op_type in OPERATORS_8_6 and node.domain in ("", "ai.onnx"):
+        return None
+    return f"{node.op_type} has no importer"
+
+
+def _axes_as_input(_: _Subject, node: NodeProto) -> str | None:
+    if not node.op_type.startswith("Reduce") or node.op_type == "ReduceSum":
+        return None
+    return "has its axes as an input (opset 18)" if len(node.input) > 1 else None
+
+
+_ALL = PARSERS
+_OLD: tuple[Parser, ...] = ("8.6",)
+_TYPED: tuple[Parser, ...] = ("10", "11")
+
+
+def _rule(name: str, parsers: tuple[Parser, ...], stage: Stage, check: Check) -> Rule:
+    return Rule(name=name, parsers=parsers, stage=stage, check=check)
+
+
+RULES: tuple[Rule, ...] = (
+    _rule("zero-point-missing", _OLD, "parser", _of_pairs(_zero_point_missing)),
+    _rule("zero-point-not-zero", _ALL, "parser", _of_pairs(_zero_point_not_zero)),
+    _rule("zero-point-volume", _ALL, "parser", _of_pairs(_zero_point_volume)),
+    _rule("uint8", _ALL, "parser", _of_pairs(_unsigned)),
+    _rule("int32", _ALL, "parser", _of_pairs(_wide_integers)),
+    _rule("scale-not-fp32", _OLD, "nobody", _of_pairs(_scale_not_fp32)),
+    _rule("scale-dtype", _TYPED, "parser", _of_pairs(_scale_dtype)),
+    _rule("scale-not-constant", _ALL, "builder", _of_pairs(_scale_not_constant)),
+    _rule("scale-not-positive", _ALL, "parser", _of_pairs(_scale_not_positive)),
+    _rule("scale-count", _ALL, "parser", _of_pairs(_scale_count)),
+    _rule("activation-by-channel", _ALL, "builder", _of_pairs(_activation_by_channel)),
+    _rule("stored-bytes", _OLD, "parser", _of_pairs(_stored_bytes)),
+    _rule("scaled-by-channel", _OLD, "builder", _scaled_by_channel),
+    _rule("uint8-without-cast", _ALL, "builder", _bytes_without_cast),
+    _rule("operator", _OLD, "parser", _unknown_operator),
+    _rule("axes-as-input", _OLD, "nobody", _axes_as_input),
+)
