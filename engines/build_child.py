@@ -17,7 +17,8 @@ from engines.errors import EngineError
 from engines.features import import_tensorrt, probe
 from engines.precision import apply_precision
 from engines.quantize import Calibration
-from engines.store_entry import LAYERS_FILE, LOG_FILE, PLAN_FILE
+from engines.report.nodes import list_nodes
+from engines.store_entry import LAYERS_FILE, LOG_FILE, NODES_FILE, PLAN_FILE
 from engines.timing_cache import TimingCacheFile
 
 __all__ = ["main"]
@@ -47,17 +48,18 @@ def main() -> None:
 
 def _build(request: BuildRequest, log: TextIO, answers: TextIO) -> None:
     graph_file = request.folder / GRAPH_FILE
-    graph = graph_file.read_bytes()
+    fp32_graph = graph_file.read_bytes()
     graph_file.unlink()
     trt = import_tensorrt()
     select_device(request.device)
     settings = request.settings
     graph = apply_precision(
-        graph,
+        fp32_graph,
         settings.precision,
         calibration=_calibration(request),
         target=probe(trt).target,
     )
+    (request.folder / NODES_FILE).write_text(list_nodes(graph, fp32_graph=fp32_graph))
     require_memory(least_memory_bytes(len(graph), settings.profile), "building the engine")
     built = build_plan(
         graph,

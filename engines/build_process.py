@@ -40,7 +40,7 @@ def build_in_child(
     deadline_s: float,
     report: Report,
 ) -> None:
-    """Build an engine into the request's folder: engine.plan, layers.json, build.log.
+    """Build an engine into the request's folder: plan, nodes.json, layers.json, build.log.
 
     Whatever ends this call, an exception in `report` too, ends the build process; and that dies
     with this process, however it dies. On Linux it also dies with the calling thread.

@@ -31,7 +31,8 @@ class BuildRequest:
     """What a build process is asked for.
 
     Attributes:
-        folder: Private; holds the graph, and receives engine.plan, layers.json and build.log.
+        folder: Private; holds the graph and its calibration, and receives engine.plan, nodes.json,
+            layers.json and build.log.
         settings: What to build.
         device: Index of the GPU.
         timings: Folder of the timing caches; None to time everything anew.

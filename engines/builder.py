@@ -244,8 +244,21 @@ class _Build:
         if engine is None:
             raise self.failure("TensorRT does not load the engine that it built")
         inspector = engine.create_engine_inspector()
+        # Without shapes the inspector says neither dtypes nor memory formats of a dynamic engine.
+        context = self.context_at_opt(engine)
+        if context is not None:
+            inspector.execution_context = context
         layers = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
         return str(layers)
+
+    def context_at_opt(self, engine: Any) -> Any:  # noqa: ANN401 - ICudaEngine, IExecutionContext
+        """A context with the shape that the kernels were timed at; None if it does not fit."""
+        context = engine.create_execution_context()
+        shape = self.settings.profile.opt_shape
+        if context is None or not context.set_input_shape(INPUT_NAME, shape):
+            self.log.take_errors()  # the engine is good all the same
+            return None
+        return context
 
 
 def _progress_monitor(trt: ModuleType, progress: Progress) -> Any:  # noqa: ANN401 - see above

@@ -121,7 +121,8 @@ class EngineStore:
 
         Args:
             manifest: What the engine is to be built from.
-            build: Builds it into the folder given: engine.plan, layers.json, build.log.
+            build: Builds it into the folder given: engine.plan, nodes.json, layers.json,
+                build.log.
             rebuild: Build even where there is one, which goes into quarantine once its successor
                 is complete, and stays where it is if the build fails.
             report: Told what is going on.
@@ -195,6 +196,10 @@ class EngineStore:
             return None
         keep_newest(self._layout.quarantine, KEPT_IN_QUARANTINE)
         return aside
+
+    def folder(self, key: str) -> Path:
+        """Where an engine of this key lies, if there is one."""
+        return self._layout.entry(key)
 
     def entries(self) -> list[Entry]:
         """What the manifests of all undamaged engines say, the newest first."""

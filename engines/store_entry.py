@@ -1,9 +1,12 @@
 """One engine on disk: a plan and the manifest that vouches for it, checked before anything loads.
 
     <key>/engine.plan     serialized engine: native code, read only together with its manifest
-          manifest.json   every ingredient in words, the plan's sha256 and size, a digest of itself
-          layers.json     what TensorRT made of the model (engine inspector)
+          manifest.json   every ingredient in words, sha256 of what was built, digest of itself
+          nodes.json      the ONNX nodes that TensorRT was given, in the engine's precision
+          layers.json     what TensorRT made of them (engine inspector)
           build.log       what TensorRT said
+          verdict.json, throughput.json, profile.json, report.html
+                          what was found out later; each replaced as a whole, none of them needed
 
 The digests guard against damage and mixed-up files, not against an attacker who can write here:
 for that the folders are ours alone, and a symbolic link is never followed.
@@ -16,10 +19,11 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from engines.errors import PlanError
 from engines.manifest import Manifest, canonical_json
@@ -28,21 +32,35 @@ __all__ = [
     "LAYERS_FILE",
     "LOG_FILE",
     "MANIFEST_FILE",
+    "NODES_FILE",
     "PLAN_FILE",
+    "PROFILE_FILE",
+    "REPORT_FILE",
+    "THROUGHPUT_FILE",
     "Entry",
     "flush",
     "make_private",
+    "read_beside",
+    "read_built",
     "read_entry",
     "read_plan",
+    "write_beside",
     "write_entry",
 ]
 
 PLAN_FILE, MANIFEST_FILE = "engine.plan", "manifest.json"
-LAYERS_FILE, LOG_FILE = "layers.json", "build.log"
+LAYERS_FILE, LOG_FILE, NODES_FILE = "layers.json", "build.log", "nodes.json"
+PROFILE_FILE, THROUGHPUT_FILE = "profile.json", "throughput.json"
+REPORT_FILE = "report.html"
 
-FORMAT = 1
+FORMAT = 2
+"""Written; 1 knew only the plan's digest, and is read as well."""
+
 MAX_MANIFEST_BYTES = 1 << 20
 """A manifest has about 2 KB; more than this is not one."""
+
+MAX_FILE_BYTES = 256 << 20
+"""A build log ends at a quarter of this; everything else is far smaller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +71,7 @@ class Entry:
         manifest: The ingredients.
         plan_digest: sha256 (hex) of engine.plan.
         plan_bytes: Its size.
+        files: sha256 (hex) of what else the build left, by name; None in entries of format 1.
         seconds: How long the build took.
         built_at: Unix time of the end of the build, seconds.
         why: Why it was built.
@@ -61,6 +80,7 @@ class Entry:
     manifest: Manifest
     plan_digest: str
     plan_bytes: int
+    files: dict[str, str] | None
     seconds: float
     built_at: float
     why: tuple[str, ...]
@@ -74,16 +94,16 @@ def write_entry(
     Raises:
         OSError: A file is missing or cannot be written.
     """
-    with open(folder / PLAN_FILE, "rb") as plan:
-        digest = hashlib.file_digest(plan, "sha256").hexdigest()
-        entry = Entry(
-            manifest=manifest,
-            plan_digest=digest,
-            plan_bytes=os.fstat(plan.fileno()).st_size,
-            seconds=seconds,
-            built_at=built_at,
-            why=tuple(why),
-        )
+    digests = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+    entry = Entry(
+        manifest=manifest,
+        plan_digest=digests.pop(PLAN_FILE, ""),  # the next line raises where there is none
+        plan_bytes=(folder / PLAN_FILE).stat().st_size,
+        files=digests,
+        seconds=seconds,
+        built_at=built_at,
+        why=tuple(why),
+    )
     (folder / MANIFEST_FILE).write_bytes(_render(entry))
     for path in folder.iterdir():
         path.chmod(0o600)
@@ -119,6 +139,66 @@ def read_plan(folder: Path) -> tuple[Entry, bytes]:
     if hashlib.sha256(plan).hexdigest() != entry.plan_digest:
         raise PlanError(f"{folder / PLAN_FILE} does not have the sha256 that its manifest says")
     return entry, plan
+
+
+def read_built(folder: Path, entry: Entry, name: str) -> bytes | None:
+    """Read one of the files that the build left beside the plan.
+
+    Args:
+        folder: Of the engine.
+        entry: Its manifest.
+        name: LAYERS_FILE, LOG_FILE or NODES_FILE.
+
+    Returns:
+        Its content; None where there is no such file, as in engines of earlier versions.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        PlanError: The file is damaged, or not ours.
+    """
+    content = read_beside(folder, name)
+    if content is None or entry.files is None:
+        return content
+    if hashlib.sha256(content).hexdigest() != entry.files.get(name):
+        raise PlanError(f"{folder / name} does not have the sha256 that its manifest says")
+    return content
+
+
+def read_beside(folder: Path, name: str) -> bytes | None:
+    """Read a file that was put beside an engine later; None where there is none.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+        PlanError: The file is not ours, or cannot be read.
+    """
+    with _opened(folder) as folder_fd:
+        try:
+            os.stat(name, dir_fd=folder_fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return _read(folder, folder_fd, name, limit=MAX_FILE_BYTES)
+
+
+def write_beside(folder: Path, name: str, content: bytes) -> None:
+    """Put a file beside an engine, in place of an earlier one; complete or not at all.
+
+    Raises:
+        OSError: The folder is gone or cannot be written to.
+        PlanError: The folder is not ours.
+    """
+    staged = f".{name}.{uuid4().hex}"
+    with _opened(folder) as folder_fd:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with open(os.open(staged, flags, 0o600, dir_fd=folder_fd), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(staged, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+        except OSError:
+            with suppress(FileNotFoundError):
+                os.unlink(staged, dir_fd=folder_fd)
+            raise
 
 
 def make_private(folder: Path) -> None:
@@ -164,6 +244,11 @@ def _read(folder: Path, folder_fd: int, name: str, *, limit: int) -> bytes:
         raise PlanError(f"{folder / name} cannot be read: {error}") from error
 
 
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _check_ours(path: Path, found: os.stat_result, right_kind: bool) -> None:
     if not right_kind:
         raise PlanError(f"{path} is a link or a special file: remove it")
@@ -200,18 +285,23 @@ def _render(entry: Entry) -> bytes:
         "format": FORMAT,
         "key": entry.manifest.key(),
     }
+    if entry.files is None:
+        del content["files"]
+        content["format"] = 1
     content["digest"] = hashlib.sha256(canonical_json(content)).hexdigest()
     return json.dumps(content, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def _parse(text: bytes) -> Entry:
     content = json.loads(text)
-    if content["format"] != FORMAT:
+    if content["format"] not in (1, FORMAT):
         raise ValueError(f"its format is {content['format']}, expected {FORMAT}")
+    files = None if content["format"] == 1 else content["files"]
     entry = Entry(
         manifest=Manifest.from_json(content["manifest"]),
         plan_digest=str(content["plan_digest"]),
         plan_bytes=int(content["plan_bytes"]),
+        files=files if files is None else {str(name): str(files[name]) for name in files},
         seconds=float(content["seconds"]),
         built_at=float(content["built_at"]),
         why=tuple(map(str, content["why"])),

@@ -244,6 +244,8 @@ class Context:
         self._context = context
         self._log = log
         self._shape: Shape | None = None
+        self._layer_times: dict[str, float] = {}
+        self._profiler: Any = None  # TensorRT keeps a pointer to it
 
     def choose_profile(self, index: int, *, stream: Stream) -> None:
         """Take an optimization profile and wait until the context has it."""
@@ -276,6 +278,23 @@ class Context:
         """
         self._require(self._context.execute_async_v3(stream.handle), f"a batch of {self._shape}")
 
+    def start_profiling(self) -> None:
+        """Have the time of every layer taken from now on; enqueueing stays asynchronous."""
+        self._profiler = _profiler(self._layer_times)
+        self._context.profiler = self._profiler
+        # Left on, every enqueue would wait for the batch, and report it.
+        self._context.enqueue_emits_profile = False
+
+    def profiled_layers(self) -> dict[str, float]:
+        """Milliseconds of each layer in the batch that was enqueued last and is done, by name.
+
+        Raises:
+            InferenceError: TensorRT refused, or nothing was enqueued since profiling started.
+        """
+        self._layer_times.clear()
+        self._require(self._context.report_to_profiler(), "the times of the layers")
+        return dict(self._layer_times)
+
     def shape_of(self, name: str) -> Shape:
         """The shape of a tensor for the input shape that is set; -1 where it is not known."""
         return tuple(int(size) for size in self._context.get_tensor_shape(name))
@@ -287,6 +306,20 @@ class Context:
     def _require(self, accepted: object, what: str) -> None:
         if not accepted:
             _refused(what, self._log)
+
+
+def _profiler(times_ms: dict[str, float]) -> Any:  # noqa: ANN401 - a class of TensorRT's
+    """An IProfiler that adds to `times_ms`; the class cannot exist before TensorRT is imported."""
+    trt = import_tensorrt()
+
+    class Profiler(trt.IProfiler):  # type: ignore[misc,name-defined]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)  # pybind11 insists on the direct call
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            times_ms[layer_name] = times_ms.get(layer_name, 0.0) + ms
+
+    return Profiler()
 
 
 def _refused(what: str, log: TensorRTLog) -> NoReturn:

@@ -273,10 +273,10 @@ def test_a_manifest_of_another_format_is_refused(store):
     folder = fill(store)
     content = json.loads((folder / "manifest.json").read_text())
     del content["digest"]
-    content["format"] = 2
+    content["format"] = 3
     content["digest"] = __import__("hashlib").sha256(canonical_json(content)).hexdigest()
     (folder / "manifest.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-    with pytest.raises(PlanError, match="format is 2, expected 1"):
+    with pytest.raises(PlanError, match="format is 3, expected 2"):
         read_plan(folder)
 
 

@@ -10,6 +10,7 @@ import pytest
 from engines.build_log import BuildLog
 from engines.builder import build_plan
 from engines.errors import EngineBuildError, PlanError
+from engines.layer_times import measure_layers
 from engines.precision import apply_precision
 from engines.profile import Profile, ShapeRange
 from engines.settings import BuilderSettings
@@ -167,7 +168,8 @@ def build(trt, precision, timings):
 
 
 def infer(plan):
-    """Call everything that the runner ever calls."""
+    """Call everything that the runner and the profiler ever call."""
+    measure_layers(plan, batch_size=4, image_size=(16, 16), seconds=0.001)
     with TensorRTClassifier(
         plan, batch_size=4, image_size=(16, 16), precision="fp32", cuda_graph=True
     ) as classifier:
