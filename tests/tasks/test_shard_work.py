@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engines.classifier import Predictions
+from shards.decode import Decoded
+from shards.errors import ErrorKind, ImageError
+from tasks.shard_work import Sheet
+from tests.shards.factories import shard_inputs
+
+
+def batch(rows, *, start):
+    numbers = np.arange(start, start + rows, dtype=np.float32)[:, None]
+    return Predictions(
+        label_ids=np.tile(numbers.astype(np.int32), 2),
+        scores=np.tile(numbers, 2),
+        logits=numbers + np.arange(3, dtype=np.float32),
+        embedding=-numbers,
+    )
+
+
+@pytest.mark.parametrize(("classes", "width"), [(3, 1), (0, 1), (3, 0), (0, 0)])
+def test_a_sheet_keeps_what_it_is_asked_to_from_any_part_of_any_batch(classes, width):
+    sheet = Sheet(
+        shard_inputs([b"/data/%d" % n for n in range(5)]), 2, classes=classes, width=width
+    )
+    done, error = Decoded(30, 20), ImageError(ErrorKind.EMPTY, "no bytes")
+    assert sheet.fill([done] * 4, batch(4, start=0), 2) == 2
+    assert sheet.fill([done, error, done, done], batch(4, start=10), 0) == 3
+    found = sheet.results()
+    rows = np.array([2, 3, 10, 11, 12], np.float32)
+    assert found.label_ids[:, 0].tolist() == rows.tolist()
+    assert list(found.errors) == [3]
+    if classes:
+        np.testing.assert_array_equal(found.logits, rows[:, None] + np.arange(3))
+    else:
+        assert found.logits is None
+    if width:
+        np.testing.assert_array_equal(found.embedding, -rows[:, None])
+    else:
+        assert found.embedding is None
