@@ -152,9 +152,18 @@ def _of_pairs(check: Check) -> Check:
 
 
 def _zero_point_missing(_: _Subject, node: NodeProto) -> str | None:
-    if len(node.input) < 3 or not node.input[2]:
-        return "has no zero point: write one of int8 zeros"
+    return "has no zero point: write one of int8 zeros" if _lacks_zero_point(node) else None
+
+
+def _unsigned_by_default(subject: _Subject, node: NodeProto) -> str | None:
+    name = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
+    if _lacks_zero_point(node) and subject.dtypes.get(name) == TensorProto.UINT8:
+        return "has no zero point, which means uint8, but is computed in int8"
     return None
+
+
+def _lacks_zero_point(node: NodeProto) -> bool:
+    return len(node.input) < 3 or not node.input[2]
 
 
 def _zero_point_not_zero(subject: _Subject, node: NodeProto) -> str | None:
@@ -172,7 +181,8 @@ def _zero_point_volume(subject: _Subject, node: NodeProto) -> str | None:
 
 
 def _unsigned(subject: _Subject, node: NodeProto) -> str | None:
-    if TensorProto.UINT8 in (subject.dtype(node, 0), subject.dtype(node, 2)):
+    dtypes = (subject.dtype(node, 0), subject.dtype(node, 2))
+    if TensorProto.UINT8 in dtypes and not _lacks_zero_point(node):
         return "is about uint8: only int8 is known"
     return None
 
@@ -272,6 +282,7 @@ def _rule(name: str, parsers: tuple[Parser, ...], stage: Stage, check: Check) ->
 
 RULES: tuple[Rule, ...] = (
     _rule("zero-point-missing", _OLD, "parser", _of_pairs(_zero_point_missing)),
+    _rule("zero-point-missing", _TYPED, "nobody", _of_pairs(_unsigned_by_default)),
     _rule("zero-point-not-zero", _ALL, "parser", _of_pairs(_zero_point_not_zero)),
     _rule("zero-point-volume", _ALL, "parser", _of_pairs(_zero_point_volume)),
     _rule("uint8", _ALL, "parser", _of_pairs(_unsigned)),
