@@ -21,9 +21,10 @@ from shards.colour import to_rgb
 from shards.errors import ErrorKind, ImageError
 from shards.formats import format_of, is_cut_off, open_image
 from shards.orientation import upright_method
+from shards.stored import Stored
 from shards.transform import Transform, apply
 
-__all__ = ["Decoded", "Limits", "decode", "decode_file", "read_file"]
+__all__ = ["Decoded", "Limits", "decode", "decode_file", "read_file", "read_stored"]
 
 if int(PIL.__version__.split(".")[0]) < 13:
     raise ImportError(
@@ -104,16 +105,21 @@ def decode_file(
     return decode(read_file(path, limits), out, transform, limits)
 
 
-def read_file(path: bytes, limits: Limits) -> bytes:
-    """The content of a regular file; symbolic links are followed, nothing blocks.
+def read_stored(item: Stored, limits: Limits) -> bytes:
+    """The encoded bytes of one image.
+
+    Links are followed, nothing blocks, and no file is read that is not a regular one.
 
     Raises:
-        ImageError: It cannot be read, is no regular file, has no bytes or too many.
+        ImageError: They cannot be read, are fewer than said or too many, or there are none.
     """
+    if item.content is not None:
+        _check_size(len(item.content), limits)
+        return item.content
     try:
-        descriptor = os.open(path, _OPEN_FLAGS)
+        descriptor = os.open(item.path, _OPEN_FLAGS)
         try:
-            return _read(descriptor, limits)
+            return _read(descriptor, item, limits)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -123,6 +129,11 @@ def read_file(path: bytes, limits: Limits) -> bytes:
         raise ImageError(ErrorKind.NOT_FOUND, _one_line(str(error))) from error
     except MemoryError as error:
         raise ImageError(ErrorKind.OUT_OF_MEMORY, "no memory to read the file") from error
+
+
+def read_file(path: bytes, limits: Limits) -> bytes:
+    """The content of a regular file; see `read_stored`."""
+    return read_stored(Stored(path), limits)
 
 
 def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Limits) -> Decoded:
@@ -156,24 +167,35 @@ def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Li
         raise ImageError(_kind(error, name, data), text) from error
 
 
-def _read(descriptor: int, limits: Limits) -> bytes:
+def _read(descriptor: int, item: Stored, limits: Limits) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(ErrorKind.NOT_A_FILE, f"is {_file_type(status.st_mode)}, not a file")
-    if status.st_size > limits.max_file_bytes:
+    size = status.st_size - item.offset if item.size is None else item.size
+    _check_size(size, limits)
+    parts: list[bytes] = []
+    missing = size
+    while missing:  # Network file systems return less than was asked for.
+        part = os.pread(descriptor, missing, item.offset + size - missing)
+        if not part:
+            break
+        parts.append(part)
+        missing -= len(part)
+    if missing and item.size is not None:
+        raise ImageError(
+            ErrorKind.READ_ERROR, f"{size - missing} of {size} bytes are there: the file changed"
+        )
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_size(size: int, limits: Limits) -> None:
+    if size > limits.max_file_bytes:
         raise ImageError(
             ErrorKind.TOO_LARGE,
-            f"the file has {status.st_size} bytes; the limit is {limits.max_file_bytes}",
+            f"the file has {size} bytes; the limit is {limits.max_file_bytes}",
         )
-    if status.st_size == 0:
+    if size <= 0:
         raise ImageError(ErrorKind.EMPTY, "the file has 0 bytes")
-    data = os.read(descriptor, status.st_size)
-    while len(data) < status.st_size:  # Network file systems return less than was asked for.
-        more = os.read(descriptor, status.st_size - len(data))
-        if not more:
-            break
-        data += more
-    return data
 
 
 def _file_type(mode: int) -> str:

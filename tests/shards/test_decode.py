@@ -602,7 +602,7 @@ def test_every_other_failure_of_the_system_is_a_read_error(
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "read", fail)
+        patch.setattr(os, "pread", fail)
         kind = read_failure(path)
     assert kind is ErrorKind.READ_ERROR
 

@@ -1,0 +1,25 @@
+"""Where the bytes of one image lie: a file, a part of one, or in memory already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Stored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The encoded bytes of one image.
+
+    Attributes:
+        path: File that holds them, as the system names it.
+        offset: Where in the file they begin; 0 for a file of its own.
+        size: How many there are; None for all that follow.
+        content: The bytes themselves, where they were read already, as from an object store; then
+            nothing is opened.
+    """
+
+    path: bytes
+    offset: int = 0
+    size: int | None = None
+    content: bytes | None = None
