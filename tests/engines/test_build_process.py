@@ -66,16 +66,18 @@ def build(
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_leaves_plan_layers_and_log_in_the_folder(gpu, tmp_path, version):
+def test_leaves_plan_nodes_layers_and_log_in_the_folder(gpu, tmp_path, version):
     gpu(version)
     events = build(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "build.log",
         "engine.plan",
         "layers.json",
+        "nodes.json",
     ]
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
-    assert json.loads((tmp_path / "layers.json").read_text())["Layers"]
+    assert json.loads((tmp_path / "layers.json").read_text(), strict=False)["Layers"]
+    assert json.loads((tmp_path / "nodes.json").read_text())["before_precision"] > 1
     assert "[VERBOSE]" in (tmp_path / "build.log").read_text()
     assert events[0].text.endswith("Starting TensorRT")
     assert any(event.steps for event in events) == (version != "8.6.1")
