@@ -12,6 +12,7 @@ import onnx
 from onnx import ModelProto
 
 from engines.activation import Requested, recognize
+from engines.batching import free_batch
 from engines.embedding import Embedding, find_embedding, measure_embedding
 from engines.errors import ModelError
 from engines.external_data import read_model
@@ -20,7 +21,7 @@ from engines.labels import Labels, LabelType, find_labels
 from engines.locate import locate
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import read_json
-from engines.probe import check_batching, count_classes
+from engines.probe import count_classes
 from engines.wrap import Activation, columns, wrap
 
 __all__ = ["Model", "ModelRequest", "load_model"]
@@ -167,10 +168,7 @@ def load_model(request: ModelRequest) -> Model:
         "output": "--output-name" if request.output_name else "the graph",
     }
     embedding = _wrap(files.proto, info, spec, request, classes, activation)
-    if embedding is not None:
-        sources["embedding"] = (
-            "--embedding-name" if request.embedding_name else "the input of the last layer"
-        )
+    sources |= _sources_of_graph(files.proto, info, spec, request)
     return Model(
         name=where.name,
         model_id=f"{where.name}@{_identity(files.digest, spec, labels, activation, info)[:12]}",
@@ -184,7 +182,7 @@ def load_model(request: ModelRequest) -> Model:
         top_k=request.top_k,
         embedding=embedding,
         sources=sources,
-        graph=_checked(files.proto, info, spec, request.path),
+        graph=_checked(files.proto, request.path),
     )
 
 
@@ -217,6 +215,18 @@ def _wrap(
     )
 
 
+def _sources_of_graph(
+    wrapped: ModelProto, info: GraphInfo, spec: PreprocessSpec, request: ModelRequest
+) -> dict[str, str]:
+    """Let the graph take any batch, in place; returns what is to be said of it."""
+    size = spec.host.height, spec.host.width
+    sources = {"batch": free_batch(wrapped, info, *size, any_size=request.any_size)}
+    if request.save_embedding:
+        named = request.embedding_name is not None
+        sources["embedding"] = "--embedding-name" if named else "the input of the last layer"
+    return sources
+
+
 def _check_takes_any_size(info: GraphInfo, path: Path) -> None:
     if (info.height, info.width) != (None, None):
         raise ModelError(
@@ -244,10 +254,8 @@ def _identity(
     return hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
 
 
-def _checked(wrapped: ModelProto, info: GraphInfo, spec: PreprocessSpec, path: Path) -> bytes:
-    """The wrapped graph, serialised; valid, and safe to batch."""
-    if info.batch is not None:
-        check_batching(wrapped, info, spec.host.height, spec.host.width)
+def _checked(wrapped: ModelProto, path: Path) -> bytes:
+    """The wrapped graph, serialised and valid."""
     graph: bytes = wrapped.SerializeToString()
     try:
         onnx.checker.check_model(graph)

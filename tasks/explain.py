@@ -36,6 +36,7 @@ def _values(model: Model) -> dict[str, str]:
         "labels": f"{len(model.labels)}: {_some(model.labels)}",
         "output": model.output_name,
         "activation": model.activation,
+        "batch": "any",
         **({"embedding": f"{embedding.tensor}, {embedding.width} values"} if embedding else {}),
     }
 
