@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from engines.classifier import Classifier, Slot
 from engines.cuda import Stream
 from engines.device import MemoryBudget, select_device
 from engines.ownership import Drained, Resources
@@ -21,7 +22,17 @@ from engines.tensorrt_engine import Engine
 from engines.tensorrt_runner import TensorRTClassifier
 from engines.tensorrt_slots import HostSlot, Lane
 
-__all__ = ["Latency", "Throughput", "Timing", "bare_loop", "fill_slots", "measure", "ring", "timed"]
+__all__ = [
+    "Latency",
+    "Throughput",
+    "Timing",
+    "bare_loop",
+    "fill_slots",
+    "images_per_second",
+    "measure",
+    "ring",
+    "timed",
+]
 
 FIRST_BATCHES = 2
 """Kernels are loaded with the first batch; the second belongs to the estimate all the same."""
@@ -195,7 +206,21 @@ def bare_loop(
     return Timing(images_per_second=batches * batch_size / elapsed, batches=batches)
 
 
-def ring(classifier: TensorRTClassifier, seconds: float, *, in_flight: int | None = None) -> Timing:
+def images_per_second(classifier: Classifier, seconds: float) -> float:
+    """How fast a classifier of any backend infers full batches of noise, transfers included.
+
+    Args:
+        classifier: Open, with all of its slots free; they are free again after it.
+        seconds: About how long it is timed.
+
+    Raises:
+        EngineError: A batch failed.
+    """
+    fill_slots(classifier)
+    return round(ring(classifier, seconds).images_per_second, 1)
+
+
+def ring(classifier: Classifier, seconds: float, *, in_flight: int | None = None) -> Timing:
     """Send batches around the ring of a classifier whose slots are all free, and full of something.
 
     Args:
@@ -227,7 +252,7 @@ def ring(classifier: TensorRTClassifier, seconds: float, *, in_flight: int | Non
     return Timing(images_per_second=rate, batches=batches, latencies_ms=latencies_ms)
 
 
-def fill_slots(classifier: TensorRTClassifier) -> None:
+def fill_slots(classifier: Classifier) -> None:
     """Put noise into every slot, and send each through the GPU once, which frees it again."""
     noise = np.random.default_rng(0)
     slots = [classifier.acquire() for _ in range(classifier.slot_count)]
@@ -238,7 +263,7 @@ def fill_slots(classifier: TensorRTClassifier) -> None:
         classifier.collect()
 
 
-def _fill(slot: HostSlot, noise: np.random.Generator) -> None:
+def _fill(slot: Slot, noise: np.random.Generator) -> None:
     slot.images[:] = noise.integers(0, 256, slot.images.shape, np.uint8)
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from engines.errors import PlanError
 from engines.gate import Accuracy, Comparison, Flip
+from engines.store_entry import read_beside, write_beside
 
 __all__ = ["FILE", "Evidence", "Thresholds", "Verdict", "judge", "read", "write"]
 
@@ -189,11 +189,11 @@ def read(entry: Path) -> Verdict | None:
         The verdict; None where there is none, or one that this version does not understand.
     """
     try:
-        content = json.loads((entry / FILE).read_bytes())
+        content = json.loads(read_beside(entry, FILE) or b"null")
         if content.pop("format") != FORMAT:
             return None
         return _parse(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, PlanError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
@@ -202,18 +202,11 @@ def write(entry: Path, verdict: Verdict) -> None:
 
     Raises:
         OSError: The folder is gone or cannot be written to.
+        PlanError: The folder is not ours.
     """
     content = {"format": FORMAT, **asdict(verdict)}
     text = json.dumps(content, indent=2, allow_nan=False).encode() + b"\n"
-    staged = entry / f".{FILE}.{uuid4().hex}"
-    try:
-        with open(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(entry / FILE)
-    finally:
-        staged.unlink(missing_ok=True)
+    write_beside(entry, FILE, text)
 
 
 def _reasons(found: Comparison, limits: Thresholds) -> list[str]:

@@ -33,6 +33,9 @@ SECTIONS = {
     "backend": RUNNING,
     "shard_size": "Table and run",
     "rebuild": "This build",
+    "source": WHAT,
+    "checkpoint": "Weights",
+    "opset": "The file",
 }
 """Where a section of `--help` begins among the fields of settings, or goes on; in order."""
 
@@ -42,6 +45,8 @@ METAVARS = {
     "images": "IMAGES",
     "model": "MODEL",
     "output": "OUT",
+    "source": "LIBRARY:NAME",
+    "checkpoint": "FILE",
     "extensions": ".EXT...",
     "preprocess": "NAME|FILE",
     "input_size": "N|HxW",
@@ -53,6 +58,8 @@ METAVARS = {
     "embedding_name": "NAME",
     "batch_size": "N|MIN:OPT:MAX",
     "image_size": "N|MIN:OPT:MAX",
+    "calibration_images": "FOLDER",
+    "gate_from": "FOLDER",
     "engine_cache": "FOLDER",
     "workspace": "SIZE",
     "device_memory": "GIB",

@@ -31,6 +31,9 @@ WORK_SCHEMA = "1.0"
 
 FOOTER_KEY = b"nightshift"
 
+ADDED_IN_1_1: dict[str, Any] = {"requested_precision": None, "gate": None}
+"""Keys of the footer that files of 1.0 lack."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
@@ -45,6 +48,9 @@ class Provenance:
         labels_digest: SHA-256 of the labels.
         backend: 'onnxruntime' or 'tensorrt'.
         precision: 'fp32', 'fp16', 'bf16' or 'int8'.
+        requested_precision: What was asked for, as 'auto'; None in files of versions before 1.1.
+        gate: What the accuracy gate found: `status`, `why`, and `trials`, one for each candidate
+            that was compared with fp32; None in files of versions before 1.1.
         device: The processor or GPU by name.
         versions: Library name to version.
         engine_key: Key of the engine in the store; None where nothing is built.
@@ -63,6 +69,8 @@ class Provenance:
     versions: Mapping[str, str]
     engine_key: str | None
     parameters: Mapping[str, Any]
+    requested_precision: str | None = None
+    gate: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +113,7 @@ class FooterInfo:
             raise ValueError("schema_version is not 1.x")
         own = {field.name for field in fields(cls)} - {"provenance"}
         shared = {field.name for field in fields(Provenance)}
+        flat = ADDED_IN_1_1 | flat
         if missing := sorted((own | shared) - flat.keys()):
             raise ValueError(f"{', '.join(missing)} missing")
         return cls(

@@ -1,25 +1,54 @@
-"""Which backend runs the model, and with what."""
+"""Which backend runs the model, and how it is opened in each precision."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime
 
 from engines.classifier import Classifier
-from engines.engine import open_engine
+from engines.engine import describe_engine, open_engine
 from engines.errors import BackendUnavailableError
 from engines.features import import_tensorrt
+from engines.manifest import canonical_json
 from engines.model import Model
-from engines.onnx_runtime import OnnxRuntimeClassifier
+from engines.onnx_runtime import OnnxRuntimeClassifier, processor_name
+from engines.ort_session import available_cores
+from engines.precision import apply_precision, precision_recipe
 from engines.profile import parse_batch_size
+from engines.quantize import Calibration
 from engines.store import StoredEngine
-from tasks.engine import BuildLog, engine_settings, engine_store, memory_limit_bytes
+from engines.store_entry import make_private
+from tasks.engine import (
+    BuildLog,
+    cache_folder,
+    engine_settings,
+    engine_store,
+    memory_limit_bytes,
+)
+from tasks.model_settings import ModelSettings
 from tasks.settings import Settings
 
-__all__ = ["Opened", "largest_batch", "open_classifier"]
+__all__ = [
+    "Backend",
+    "CpuBackend",
+    "GpuBackend",
+    "Opened",
+    "backend_of",
+    "largest_batch",
+]
 
 _log = logging.getLogger(__name__)
+
+Calibrate = Callable[[], Calibration]
+"""Finds or makes the ranges that int8 needs; called where they are needed, and not before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +57,7 @@ class Opened:
 
     Attributes:
         classifier: Open; the receiver closes it.
-        engine_built: Whether its engine was built just now; None where nothing is built.
+        engine_built: Whether its engine was built by this process; None where nothing is built.
         engine_seconds: What building it, or finding it in the store, took.
     """
 
@@ -37,44 +66,70 @@ class Opened:
     engine_seconds: float | None = None
 
 
-def largest_batch(settings: Settings, batch_limit: int | None) -> int:
+class Backend(Protocol):
+    """The model on one device, to be opened in any precision that the device computes in."""
+
+    @property
+    def usual(self) -> str:
+        """What `auto` takes where nothing was calibrated."""
+
+    @property
+    def wider(self) -> Mapping[str, str]:
+        """Each precision but fp32 to the next wider one."""
+
+    @property
+    def place(self) -> str:
+        """What a speed holds for: device, batch size, threads."""
+
+    def folder(self, precision: str) -> Path:
+        """Where verdicts on a precision other than fp32 are kept; may not be there yet.
+
+        Raises:
+            SettingsError: int8, and nothing to calibrate on.
+            EngineError: As `open`.
+        """
+
+    def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
+        """Open the model, and build its engine where there is none.
+
+        Args:
+            precision: What it computes in.
+            logits: Fetch the logits, too.
+            embedding: Fetch the embedding, too.
+
+        Raises:
+            BackendUnavailableError: This backend does not compute in this precision.
+            ModelError: The model does not survive its conversion.
+            EngineError: The engine cannot be built, loaded or run.
+        """
+
+
+def largest_batch(settings: ModelSettings, batch_limit: int | None) -> int:
     """Images of a full batch: what the settings ask for, or less where that ran out of memory."""
     asked = parse_batch_size(str(settings.batch_size)).max
     return asked if batch_limit is None else min(asked, batch_limit)
 
 
-def open_classifier(settings: Settings, model: Model, batch_limit: int | None) -> Opened:
-    """Open the classifier that the settings ask for, in this process.
+def backend_of(
+    settings: Settings, model: Model, calibrate: Calibrate, batch_limit: int | None
+) -> Backend:
+    """The backend that the settings ask for; `auto` says what it chose, and why.
 
     Args:
         settings: backend, and everything of `ModelSettings` but what describes the model.
-        model: What to run.
+        model: What to run, in fp32.
+        calibrate: Finds or makes the ranges for int8.
         batch_limit: Largest batch, where a larger one ran out of memory before. The engine is one
             for such batches: its activations take the memory that its largest batch needs.
 
     Raises:
         BackendUnavailableError: TensorRT was asked for and cannot be used here.
-        EngineError: The engine cannot be built, loaded or run.
     """
-    if _uses_tensorrt(settings):
-        return _open_tensorrt(settings, model, batch_limit)
-    if settings.precision not in ("auto", "fp32"):
-        raise BackendUnavailableError(
-            f"--precision {settings.precision} needs TensorRT, and ONNX Runtime on the CPU was "
-            "chosen: use --precision fp32 or auto, or --backend tensorrt on a machine with a GPU."
-        )
-    return Opened(
-        classifier=OnnxRuntimeClassifier(
-            model,
-            batch_size=largest_batch(settings, batch_limit),
-            logits=settings.save_logits,
-            embedding=settings.save_embedding,
-        )
-    )
+    kind = GpuBackend if _uses_tensorrt(settings) else CpuBackend
+    return kind(settings, model, calibrate, batch_limit)
 
 
 def _uses_tensorrt(settings: Settings) -> bool:
-    """Whether TensorRT serves; `auto` says what it chose, and why."""
     if settings.backend != "auto":
         return settings.backend == "tensorrt"
     if find_spec("tensorrt") is None:
@@ -94,36 +149,152 @@ def _uses_tensorrt(settings: Settings) -> bool:
     return False
 
 
-def _open_tensorrt(settings: Settings, model: Model, batch_limit: int | None) -> Opened:
-    from engines.tensorrt_runner import TensorRTClassifier
+class CpuBackend:
+    """ONNX Runtime: fp32, or int8 where something was calibrated. See `Backend`."""
 
-    wanted = engine_settings(settings, model, batch_limit)
-    if settings.precision == "auto":
-        _log.info(
-            "precision auto: %s on a GPU; --precision fp32 computes as the model was exported",
-            wanted.builder.precision,
+    usual = "fp32"
+    wider: Mapping[str, str] = {"int8": "fp32"}
+
+    def __init__(
+        self, settings: ModelSettings, model: Model, calibrate: Calibrate, batch_limit: int | None
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._calibrate = calibrate
+        self._batch_size = largest_batch(settings, batch_limit)
+
+    @property
+    def place(self) -> str:
+        """Processor, batch size and threads."""
+        cores = available_cores()
+        return f"{processor_name()}, {cores} threads, batches of {self._batch_size}"
+
+    def folder(self, precision: str) -> Path:
+        """A folder beside the calibrations: the graph is made anew in each process, in seconds."""
+        self._check(precision)
+        ingredients = {
+            "graph": hashlib.sha256(self._model.graph).hexdigest(),
+            "calibration": self._calibrate().digest,
+            "precision": precision_recipe(precision),
+            "onnxruntime": onnxruntime.__version__,
+            "processor": processor_name(),
+        }
+        key = hashlib.sha256(canonical_json(ingredients)).hexdigest()
+        folder = cache_folder(self._settings) / "calibrations" / key
+        make_private(folder)
+        return folder
+
+    def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
+        """Load the graph, rewritten for int8. See `Backend.open`."""
+        self._check(precision)
+        return Opened(
+            classifier=OnnxRuntimeClassifier(
+                self._model if precision == "fp32" else self._int8,
+                batch_size=self._batch_size,
+                precision=precision,
+                logits=logits,
+                embedding=embedding,
+            )
         )
-    found: list[StoredEngine] = []
 
-    def load(engine: StoredEngine) -> TensorRTClassifier:
-        found.append(engine)
-        with engine:
-            return TensorRTClassifier(
-                engine.plan,
-                batch_size=wanted.builder.profile.batch.max,
-                image_size=(model.input_height, model.input_width),
-                precision=wanted.builder.precision,
-                device=settings.device,
-                memory_limit_bytes=memory_limit_bytes(settings),
-                engine_key=engine.key,
-                logits=settings.save_logits,
-                embedding=settings.save_embedding,
+    def _check(self, precision: str) -> None:
+        if precision not in ("fp32", "int8"):
+            raise BackendUnavailableError(
+                f"--precision {precision} needs TensorRT, and ONNX Runtime on the CPU was chosen: "
+                "use --precision fp32, int8 or auto, or --backend tensorrt on a machine with a GPU."
             )
 
-    classifier = open_engine(model, wanted, engine_store(settings), load, BuildLog())
-    engine = found[-1]
-    how = "Built" if engine.built else "Found"
-    _log.info("%s the engine %.12s in %.1f s", how, engine.key, engine.seconds)
-    return Opened(
-        classifier=classifier, engine_built=engine.built, engine_seconds=round(engine.seconds, 3)
-    )
+    @cached_property
+    def _int8(self) -> Model:
+        graph = apply_precision(
+            self._model.graph, "int8", calibration=self._calibrate(), target="onnxruntime"
+        )
+        return replace(self._model, graph=graph)
+
+
+class GpuBackend:
+    """TensorRT: an engine in the store for each precision. See `Backend`."""
+
+    usual = "fp16"
+    wider: Mapping[str, str] = {"int8": "fp16", "fp16": "fp32", "bf16": "fp32"}
+
+    def __init__(
+        self, settings: ModelSettings, model: Model, calibrate: Calibrate, batch_limit: int | None
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._calibrate = calibrate
+        self._batch_limit = batch_limit
+        self._built: dict[str, float] = {}
+        """Seconds of each build by this process."""
+
+    @property
+    def place(self) -> str:
+        """GPU and batch size."""
+        from engines.device import device_info
+
+        batch = largest_batch(self._settings, self._batch_limit)
+        return f"{device_info(self._settings.device).name}, batches of {batch}"
+
+    def folder(self, precision: str) -> Path:
+        """The engine's folder in the store."""
+        from engines.device import device_info
+
+        version = str(import_tensorrt().__version__)
+        manifest = describe_engine(
+            self._model,
+            engine_settings(self._settings, self._model, self._batch_limit, precision=precision),
+            device_info(self._settings.device),
+            version,
+            self._calibration(precision),
+        )
+        return engine_store(self._settings).folder(manifest.key())
+
+    def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
+        """Load the engine, built where there is none. See `Backend.open`."""
+        from engines.tensorrt_runner import TensorRTClassifier
+
+        wanted = engine_settings(
+            self._settings, self._model, self._batch_limit, precision=precision
+        )
+        found: list[StoredEngine] = []
+
+        def load(engine: StoredEngine) -> TensorRTClassifier:
+            found.append(engine)
+            with engine:
+                return TensorRTClassifier(
+                    engine.plan,
+                    batch_size=wanted.builder.profile.batch.max,
+                    image_size=(self._model.input_height, self._model.input_width),
+                    precision=precision,
+                    device=self._settings.device,
+                    memory_limit_bytes=memory_limit_bytes(self._settings),
+                    engine_key=engine.key,
+                    logits=logits,
+                    embedding=embedding,
+                )
+
+        classifier = open_engine(
+            self._model,
+            wanted,
+            engine_store(self._settings),
+            load,
+            BuildLog(),
+            calibration=self._calibration(precision),
+        )
+        return self._opened(classifier, found[-1], precision)
+
+    def _opened(self, classifier: Classifier, engine: StoredEngine, precision: str) -> Opened:
+        """What was built for the comparison counts as built when it is opened to serve."""
+        how = "Built" if engine.built else "Found"
+        _log.info("%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds)
+        if engine.built:
+            self._built[precision] = engine.seconds
+        return Opened(
+            classifier=classifier,
+            engine_built=precision in self._built,
+            engine_seconds=round(self._built.get(precision, engine.seconds), 3),
+        )
+
+    def _calibration(self, precision: str) -> Calibration | None:
+        return self._calibrate() if precision == "int8" else None

@@ -133,6 +133,7 @@ def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
         model_id=work.job.model.model_id,
         shards=shards,
         batch_limit=work.batch_limit,
+        decision=None if work.ready is None else work.ready.decision,
     )
     with work.new_process() as process:
         process.send(order)

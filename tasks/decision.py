@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from engines.verdict import Verdict
+if TYPE_CHECKING:
+    from engines.verdict import Verdict
 
 __all__ = ["Decision", "GateStatus", "gate_lines"]
 
@@ -70,7 +71,7 @@ class Decision(BaseModel):
         return {**self.record(), "trials": trials}
 
 
-def gate_lines(precision: str, gate: dict[str, Any] | None) -> list[str]:
+def gate_lines(precision: str, gate: Mapping[str, Any] | None) -> list[str]:
     """What a person reads of the gate, from `record` or `footer`; [] for a plain fp32 run.
 
     Args:

@@ -20,7 +20,7 @@ from engines.store import EngineStore
 from tasks.errors import SettingsError
 from tasks.model_settings import ModelSettings
 
-__all__ = ["BuildLog", "engine_settings", "engine_store", "memory_limit_bytes"]
+__all__ = ["BuildLog", "cache_folder", "engine_settings", "engine_store", "memory_limit_bytes"]
 
 SAME_PHASE_S = 30.0
 """A line at least this often: often enough for a person and for the supervisor of a process."""
@@ -32,7 +32,11 @@ _log = logging.getLogger(__name__)
 
 
 def engine_settings(
-    settings: ModelSettings, model: Model, batch_limit: int | None = None
+    settings: ModelSettings,
+    model: Model,
+    batch_limit: int | None = None,
+    *,
+    precision: str | None = None,
 ) -> EngineSettings:
     """What engine these settings ask for.
 
@@ -40,13 +44,16 @@ def engine_settings(
         settings: All of its ingredients but the model.
         model: What it is built from.
         batch_limit: Largest batch, where a larger one ran out of memory before.
+        precision: Of the candidate; None takes --precision, and fp16 for auto.
 
     Raises:
         SettingsError: The resolutions do not hold the one that the preprocessing makes.
     """
+    if precision is None:
+        precision = "fp16" if settings.precision == "auto" else settings.precision
     return EngineSettings(
         builder=BuilderSettings(
-            precision="fp16" if settings.precision == "auto" else settings.precision,
+            precision=precision,
             profile=_profile(settings, model, batch_limit),
             workspace_bytes=settings.workspace_bytes,
             optimization_level=settings.builder_optimization_level,
@@ -63,8 +70,13 @@ def engine_settings(
 
 def engine_store(settings: ModelSettings) -> EngineStore:
     """The store below --engine-cache, or below the user's cache directory."""
+    return EngineStore(cache_folder(settings))
+
+
+def cache_folder(settings: ModelSettings) -> Path:
+    """--engine-cache, or the user's cache directory."""
     cache = settings.engine_cache
-    return EngineStore(user_cache_path("nightshift") if cache is None else Path(cache))
+    return user_cache_path("nightshift") if cache is None else Path(cache)
 
 
 def memory_limit_bytes(settings: ModelSettings) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from shards.commit import write_run_record
 from shards.errors import OutputError
 from shards.footer import FooterInfo, read_footer
+from tasks.decision import gate_lines
 from tasks.job import FIRST_RESULT, Job, Outcome, Plan
 from tasks.version import tool_version
 
@@ -58,6 +60,9 @@ class Summary:
         images_per_second: rows_written over the seconds of classifying.
         backend: What ran the model, in this run or in the one that wrote the rows.
         precision: Likewise.
+        requested_precision: What --precision asked for.
+        gate: What the accuracy gate found, as in the files' footers and with the flips: `status`,
+            `why`, `trials`; None where the files are of a version that had none.
         model_id: Of the model.
         engine: Of the backend.
         output: The output directory.
@@ -80,6 +85,8 @@ class Summary:
     images_per_second: float
     backend: str
     precision: str
+    requested_precision: str | None
+    gate: Mapping[str, Any] | None
     model_id: str
     engine: Engine
     output: str
@@ -99,6 +106,7 @@ class Summary:
             f"{self.images:,} images: {self.ok:,} ok, {self.errors:,} errors"
             + (f" ({kinds})" if kinds else "")
             + f"; {self.skipped:,} skipped as done before; {self.ignored:,} other files ignored.",
+            *gate_lines(self.precision, self.gate),
             f"Table: {self.output}/predictions   Record: {self.output}/runs/{self.run_id}/run.json",
         ]
         if self.exit_code == EXIT_TOO_MANY_ERRORS:
@@ -142,6 +150,8 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         images_per_second=round(written / outcome.seconds, 1) if written else 0.0,
         backend=made_by.backend,
         precision=made_by.precision,
+        requested_precision=made_by.requested_precision,
+        gate=made_by.gate if ready is None else ready.decision.record(),
         model_id=job.model.model_id,
         engine=Engine(
             key=made_by.engine_key,

@@ -52,14 +52,12 @@ class GateImages:
     Attributes:
         candidates: Images, in the order in which they are tried.
         wanted: Good images to compare.
-        available: Images in all, those that are not among the candidates included.
         calibrated: Real paths of the images that the scales of int8 were made from. They are
             passed over, unless fewer than 32 others are there.
     """
 
     candidates: tuple[Candidate, ...]
     wanted: int
-    available: int
     calibrated: frozenset[bytes] = frozenset()
 
     def in_order(self) -> tuple[tuple[Candidate, ...], frozenset[bytes]]:

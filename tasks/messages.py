@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from shards.shard_ref import ShardRef
+from tasks.decision import Decision
 
 __all__ = [
     "Advanced",
@@ -36,6 +37,8 @@ class WorkOrder(_Frozen):
     shards: list[ShardRef]
     batch_limit: int | None = None
     """Largest batch, where a larger one has run out of memory before."""
+    decision: Decision | None = None
+    """What the first process decided on the precision: it holds for the run."""
 
 
 class Ready(_Frozen):
@@ -48,6 +51,7 @@ class Ready(_Frozen):
     engine_key: str | None
     engine_built: bool | None
     engine_seconds: float | None
+    decision: Decision
     reached: dict[str, float]
     """When the process had got how far, by `time.monotonic`, which all processes share."""
 

@@ -17,7 +17,7 @@ from tasks.job import Job
 from tasks.model_settings import ModelSettings
 from tasks.settings import Settings
 
-__all__ = ["model_request", "prepare"]
+__all__ = ["check_image_folders", "model_request", "prepare"]
 
 MAX_LIST_VALUES = 2**31 - 1
 """Values that the lists of one file can hold: Arrow counts them in 32 bits."""
@@ -32,12 +32,13 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         model: Loaded as `model_request` asks for it; None loads it here.
 
     Raises:
-        SettingsError: The combination cannot be honoured here.
+        SettingsError: The combination cannot be honoured here, or int8 has no images.
         ModelError: The model, its labels or its preprocessing cannot be used.
         SourceError: An image directory does not exist.
         OutputError: The output cannot be written, or its table has other columns.
     """
     _check_backend(settings)
+    check_image_folders(settings)
     if model is None:
         model = load_model(model_request(settings))
     _check_list_sizes(settings, model)
@@ -91,11 +92,35 @@ def _check_backend(settings: Settings) -> None:
             "--backend tensorrt: the Python package tensorrt is not installed. Install "
             "nightshift[gpu], use the container, or choose --backend onnxruntime."
         )
-    if settings.backend == "onnxruntime" and settings.precision not in ("auto", "fp32"):
+    if settings.backend == "onnxruntime" and settings.precision not in ("auto", "fp32", "int8"):
         raise SettingsError(
-            f"--precision {settings.precision}: ONNX Runtime on the CPU computes in fp32. "
-            "Choose --precision fp32 or auto, or --backend tensorrt."
+            f"--precision {settings.precision}: ONNX Runtime on the CPU computes in fp32 and int8. "
+            "Choose one of them or auto, or --backend tensorrt."
         )
+
+
+def check_image_folders(settings: ModelSettings, **others: str | None) -> None:
+    """Refuse int8 without images, and folders of images that are not there.
+
+    Args:
+        settings: precision, calibration_images.
+        others: Folders by the name of their parameter.
+
+    Raises:
+        SettingsError: In words.
+    """
+    folders = {"calibration_images": settings.calibration_images, **others}
+    if settings.precision == "int8" and settings.calibration_images is None:
+        raise SettingsError(
+            "--precision int8 needs --calibration-images: a directory with some hundred images of "
+            "the kind that will be classified, at least 32."
+        )
+    for name, folder in folders.items():
+        if folder is not None and not Path(folder).is_dir():
+            raise SettingsError(
+                f"--{name.replace('_', '-')} {folder}: no such directory. Give one with images of "
+                "the kind that will be classified."
+            )
 
 
 def _check_list_sizes(settings: Settings, model: Model) -> None:

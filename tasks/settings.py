@@ -124,6 +124,10 @@ class BuildSettings(ModelSettings):
     rebuild: bool = Field(
         default=False, description="Build it even if it is there; the old one is set aside."
     )
+    gate_from: Text | None = Field(
+        default=None,
+        description="Directory of images to compare with fp32 on; default: what calibration left.",
+    )
     measure: bool = Field(
         default=True, description="Measure throughput and latency of the largest batch."
     )

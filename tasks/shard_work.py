@@ -27,6 +27,7 @@ from shards.errors import ErrorKind, ImageError
 from shards.footer import WORK_SCHEMA, Provenance
 from shards.plan import PlanLog, ShardInputs, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, footer_of
+from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.job import Job
 from tasks.messages import Advanced, Message, Published, Started
@@ -110,12 +111,18 @@ class Sheet:
 class ShardWork:
     """Works off shards with one classifier, and says so in messages."""
 
-    def __init__(self, job: Job, classifier: Classifier, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        job: Job,
+        classifier: Classifier,
+        decision: Decision,
+        send: Callable[[Message], None],
+    ) -> None:
         self._job = job
         self._classifier = classifier
         self._send = send
         self._log = PlanLog(job.tree, tool_version=tool_version())
-        self._provenance = provenance(job, classifier)
+        self._provenance = provenance(job, classifier, decision)
         self._open: deque[Sheet] = deque()
         self._commits: deque[Future[Published]] = deque()
         self._decoders = ThreadPoolExecutor(job.settings.workers or available_cores(), "decode")
@@ -208,7 +215,7 @@ class ShardWork:
         self.close()
 
 
-def provenance(job: Job, classifier: Classifier) -> Provenance:
+def provenance(job: Job, classifier: Classifier, decision: Decision) -> Provenance:
     """What every file of this run says of how it was made."""
     info = classifier.info
     return Provenance(
@@ -220,6 +227,8 @@ def provenance(job: Job, classifier: Classifier) -> Provenance:
         labels_digest=job.model.labels_digest,
         backend=info.backend,
         precision=info.precision,
+        requested_precision=decision.requested,
+        gate=decision.footer(),
         device=info.device,
         versions=info.versions,
         engine_key=info.engine_key,

@@ -9,9 +9,13 @@ from engines.errors import ModelError
 from engines.model import load_model
 from shards.allocator import tune_allocator
 from shards.columns import settle_columns
-from tasks.backends import largest_batch, open_classifier
+from tasks.backends import Opened, backend_of, largest_batch
+from tasks.candidates import Candidates
+from tasks.decision import Decision
+from tasks.job import Job
 from tasks.messages import Message, Ready, WorkOrder
 from tasks.prepare import model_request, prepare
+from tasks.proof import proof_for_run
 from tasks.settings import Settings
 from tasks.shard_work import ShardWork
 from tasks.warm_up import warm_up
@@ -60,7 +64,7 @@ class Work:
             )
         settle_columns(job.tree, job.columns)
         self.batch_size = largest_batch(self._settings, order.batch_limit)
-        opened = open_classifier(self._settings, model, order.batch_limit)
+        opened, decision = self._open(job, order)
         with opened.classifier as classifier:
             self._reach("classifier")
             info = classifier.info
@@ -72,11 +76,26 @@ class Work:
                     engine_key=info.engine_key,
                     engine_built=opened.engine_built,
                     engine_seconds=opened.engine_seconds,
+                    decision=decision,
                     reached=self._reached,
                 )
             )
-            with ShardWork(job, classifier, self._send) as work:
+            with ShardWork(job, classifier, decision, self._send) as work:
                 work.run(order.shards)
+
+    def _open(self, job: Job, order: WorkOrder) -> tuple[Opened, Decision]:
+        """Open the classifier in the precision that was decided on, now or earlier in this run."""
+        settings = job.settings
+        proof = proof_for_run(job, order.shards)
+        backend = backend_of(
+            settings, job.model, lambda: proof.calibrated.calibration, order.batch_limit
+        )
+        decision = order.decision or Candidates(settings, backend, proof).decide()
+        columns = job.columns
+        opened = backend.open(
+            decision.precision, logits=columns.logits, embedding=columns.embedding
+        )
+        return opened, decision
 
     def _reach(self, stage: str) -> None:
         self._reached[stage] = time.monotonic()

@@ -81,6 +81,8 @@ def provenance() -> Provenance:
         labels_digest="b" * 64,
         backend="onnxruntime",
         precision="fp32",
+        requested_precision="auto",
+        gate={"status": "reference", "why": "", "trials": []},
         device="a processor",
         versions={"onnxruntime": "1.32.0"},
         engine_key=None,

@@ -13,6 +13,7 @@ from shards.output import OutputTree
 from shards.plan import ShardRef
 from tasks.classify import classify
 from tasks.device_process import StalledError
+from tasks.decision import Decision
 from tasks.errors import WorkFailedError
 from tasks.job import Plan
 from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started
@@ -25,6 +26,7 @@ READY = Ready(
     engine_key=None,
     engine_built=None,
     engine_seconds=None,
+    decision=Decision(requested="auto", precision="fp32", gate="reference"),
     reached={"libraries": 1.0, "classifier": 2.0},
 )
 SETTINGS = Settings(images="images", model="model", output="out")
@@ -119,6 +121,7 @@ def test_open_shards_of_a_dead_process_are_done_again_one_by_one(monkeypatch, en
     with caplog.at_level(logging.WARNING):
         run(monkeypatch, scripts, count=4)
     assert scripts.ordered == [[0, 1, 2, 3], [1], [2], [3]]
+    assert [order.decision for order in scripts.orders] == [None, *[READY.decision] * 3]
     assert "starting another" in caplog.text
 
 

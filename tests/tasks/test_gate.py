@@ -33,7 +33,7 @@ def model():
 def images(wanted=40, folder=DIGITS / "images", **more):
     found = in_directory(os.fsencode(folder), extensions=[".jpg", ".png"])
     sample = draw(found, front=0, back=wanted)
-    values = {"candidates": sample.back, "wanted": wanted, "available": sample.available}
+    values = {"candidates": sample.back, "wanted": wanted}
     return GateImages(**(values | more))
 
 

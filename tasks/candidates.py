@@ -1,0 +1,231 @@
+"""Which precision serves: candidates are compared with fp32, and the fastest that passes is taken.
+
+- An explicit --precision is the one candidate; where it fails, the next wider one is tried.
+- auto is fp16 on a GPU and fp32 on a CPU; int8 competes where there are images to calibrate on.
+- fp32 is the reference and needs no comparison.
+
+A verdict is kept beside its engine and is not decided again: see `engines.verdict`. So overlapping
+runs and the nights after serve the same precision, without opening an engine that has failed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from engines.errors import EngineBuildError, ModelError, PlanError
+from engines.locks import FileLock
+from engines.measure import images_per_second
+from engines.verdict import Evidence, Thresholds, Verdict, judge, read, write
+from tasks.backends import Backend
+from tasks.decision import Decision, GateStatus
+from tasks.model_settings import ModelSettings
+from tasks.proof import Proof
+
+__all__ = ["Candidates"]
+
+_log = logging.getLogger(__name__)
+
+REFERENCE = "fp32"
+
+SPEED_S = 1.0
+"""How long each candidate is timed where several passed: differences that matter are tens of
+percent."""
+
+LOCK_FILE = "gate.lock"
+
+GATE_WAIT_S = 1800.0
+"""For another process that gates the same engine, before doing so beside it."""
+
+
+class Candidates:
+    """The candidates of one run, in this process."""
+
+    def __init__(self, settings: ModelSettings, backend: Backend, proof: Proof) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: precision, gate_agreement.
+            backend: Opens the model in each precision.
+            proof: The images to decide on.
+        """
+        self._requested: str = settings.precision
+        self._agreement = settings.gate_agreement
+        self._backend = backend
+        self._proof = proof
+        self._verdicts: dict[str, Verdict] = {}
+        self._refused: dict[str, str] = {}
+
+    def decide(self) -> Decision:
+        """Find the precision that serves; builds, compares and measures what is not known yet.
+
+        Raises:
+            SettingsError: There are too few images to calibrate on.
+            EngineError: An engine cannot be built, loaded or run.
+        """
+        contenders = self._contenders()
+        passed = [precision for precision in contenders if self._may_serve(precision)]
+        if len(passed) > 1:
+            precision, why = self._fastest(passed)
+        elif passed:
+            precision, why = passed[0], ""
+        else:
+            precision, why = self._wider(contenders[-1]), ""
+        why = "; ".join(filter(None, [*self._stepped_up(precision), why]))
+        if why:
+            _log.log(logging.WARNING if self._refused else logging.INFO, "precision: %s", why)
+        return Decision.of(
+            self._requested,
+            precision,
+            gate=self._status(precision),
+            why=why,
+            verdicts=self._verdicts.values(),
+        )
+
+    def _contenders(self) -> tuple[str, ...]:
+        """What competes, the narrowest first."""
+        if self._requested != "auto":
+            return (self._requested,)
+        usual = self._backend.usual
+        if usual != REFERENCE:
+            _log.info(
+                "precision auto: %s on a GPU; --precision fp32 computes as the model was exported",
+                usual,
+            )
+        return ("int8", usual) if self._proof.calibrates else (usual,)
+
+    def _wider(self, precision: str) -> str:
+        """The first of the wider precisions that may serve; fp32 always may."""
+        while (precision := self._backend.wider[precision]) != REFERENCE:
+            if self._may_serve(precision):
+                break
+        return precision
+
+    def _may_serve(self, precision: str) -> bool:
+        """Whether nothing speaks against it."""
+        if precision == REFERENCE or not self._proof.wanted:
+            return True
+        try:
+            verdict = self._verdict(precision)
+        except ModelError as error:
+            self._refused[precision] = f"the model cannot compute in {precision}: {error}"
+            return False
+        except EngineBuildError as error:
+            if self._requested != "auto" or precision != "int8":
+                raise
+            self._refused[precision] = f"its engine cannot be built: {error}"
+            return False
+        if verdict is None:
+            _log.warning("gate: no image to compare %s with fp32 on", precision)
+            return True
+        self._verdicts[precision] = verdict
+        if not verdict.passed:
+            self._refused[precision] = (
+                f"{precision} failed the accuracy gate: {'; '.join(verdict.reasons)}"
+            )
+        return verdict.passed
+
+    def _verdict(self, precision: str) -> Verdict | None:
+        """The verdict that is kept, or a new one; None where no image can be compared."""
+        folder = self._backend.folder(precision)
+        if (kept := self._kept(folder, precision)) is not None:
+            _log.info("gate, decided before: %s", kept.line())
+            return kept
+        with self._backend.open(precision, logits=True).classifier as classifier, _turn(folder):
+            if (kept := self._kept(folder, precision)) is not None:
+                return kept  # an overlapping run has decided meanwhile
+            gate = self._proof.gate
+            evidence = None if gate is None else gate.evidence(classifier)
+            if evidence is None:
+                return None
+            verdict = self._judged(precision, evidence)
+            _keep(folder, verdict)
+        _log.log(logging.INFO if verdict.passed else logging.WARNING, "gate: %s", verdict.line())
+        for note in verdict.notes:
+            _log.warning("gate: %s", note)
+        return verdict
+
+    def _kept(self, folder: Path, precision: str) -> Verdict | None:
+        """The verdict beside the engine, held against this run's thresholds."""
+        kept = read(folder)
+        if kept is None or kept.precision != precision:
+            return None
+        if not kept.evidence.suffices(self._proof.wanted, self._proof.available):
+            return None
+        return self._judged(precision, kept.evidence)
+
+    def _judged(self, precision: str, evidence: Evidence) -> Verdict:
+        return judge(precision, evidence, Thresholds.of(precision, self._agreement))
+
+    def _fastest(self, passed: list[str]) -> tuple[str, str]:
+        """The fastest of several, and a sentence with the figures."""
+        speeds = self._speeds(passed)
+        best = max(passed, key=lambda precision: speeds[precision])
+        others = ", ".join(
+            f"{speeds[precision]:,.0f} with {precision}"
+            for precision in passed
+            if precision != best
+        )
+        why = f"auto took {best}: {speeds[best]:,.0f} images/s, {others} ({self._backend.place})"
+        return best, why
+
+    def _speeds(self, passed: list[str]) -> dict[str, float]:
+        """Images per second of each: those kept with the narrowest one's verdict, or measured."""
+        verdict = self._verdicts.get(passed[0])
+        if verdict is not None:
+            kept = verdict.evidence
+            if kept.measured_on == self._backend.place and set(passed) <= set(kept.speeds):
+                return dict(kept.speeds)
+        speeds = {}
+        for precision in passed:
+            _log.info("measuring %s", precision)
+            with self._backend.open(precision).classifier as classifier:
+                speeds[precision] = images_per_second(classifier, SPEED_S)
+        if verdict is not None:
+            evidence = replace(verdict.evidence, speeds=speeds, measured_on=self._backend.place)
+            self._verdicts[passed[0]] = verdict = replace(verdict, evidence=evidence)
+            _keep(self._backend.folder(passed[0]), verdict)
+        return speeds
+
+    def _stepped_up(self, precision: str) -> Iterator[str]:
+        """Sentences that say why it is not what was asked for."""
+        if self._requested not in ("auto", precision):
+            yield f"{self._requested} was asked for and {precision} serves"
+        elif self._refused:
+            yield f"auto took {precision}"
+        yield from self._refused.values()
+
+    def _status(self, precision: str) -> GateStatus:
+        if precision == REFERENCE:
+            return "reference"
+        if not self._proof.wanted:
+            return "off"
+        return "passed" if precision in self._verdicts else "no images"
+
+
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """One process after the other, where the file system can do that."""
+    try:
+        lock = FileLock.wait(
+            folder / LOCK_FILE,
+            timeout_s=GATE_WAIT_S,
+            on_wait=lambda: _log.info("gate: waiting for another run that compares the same"),
+        )
+    except OSError:
+        lock = None  # evicted, or read-only: two may decide the same
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
+
+
+def _keep(folder: Path, verdict: Verdict) -> None:
+    try:
+        write(folder, verdict)
+    except (OSError, PlanError) as error:
+        _log.warning("the verdict on %s cannot be kept: %s", verdict.precision, error)
