@@ -2,12 +2,13 @@
 
 TaskError              base; `exit_code` is what the command returns
 ├── SettingsError      a combination of settings that cannot be honoured (2)
+├── ExportError        a model cannot be exported, or its export is another model (1)
 └── WorkFailedError    the device process could not finish the shards (its own exit code)
 """
 
 from __future__ import annotations
 
-__all__ = ["SettingsError", "TaskError", "WorkFailedError"]
+__all__ = ["ExportError", "SettingsError", "TaskError", "WorkFailedError"]
 
 
 class TaskError(Exception):
@@ -20,6 +21,10 @@ class SettingsError(TaskError):
     """A combination of settings cannot be honoured on this machine or with this model."""
 
     exit_code = 2
+
+
+class ExportError(TaskError):
+    """PyTorch cannot export a model, or what it exported does not compute the same."""
 
 
 class WorkFailedError(TaskError):
