@@ -44,6 +44,13 @@ _INTERPOLATIONS: tuple[Interpolation, ...] = (
 _ZERO: Triple = (0.0, 0.0, 0.0)
 _ONE: Triple = (1.0, 1.0, 1.0)
 
+_SIZE_FORMS = "a number, [height, width], {height, width} or {shortest_edge}"
+_BOUNDS = {"longest_edge", "max_height", "max_width", "max_pixels", "min_pixels"}
+_ONLY_BOUNDED = (
+    ". Bounds leave images of different shapes at different sizes, as detectors take them, and are"
+    " not reproduced; name a preset with --preprocess, or say the preprocessing in flags"
+)
+
 _WARP_EDGE = 384
 """From this size on ConvNext squashes the whole image and crops nothing (its `resize`)."""
 
@@ -201,7 +208,8 @@ def _stated_size(fields: ConfigFields) -> tuple[ResizeMode, Size]:
             return "shortest", (edge, edge)
     box = _box(value)
     if box is None:
-        raise fields.error("size", "a number, [height, width], {height, width} or {shortest_edge}")
+        bounds = isinstance(value, Mapping) and not _BOUNDS.isdisjoint(value)
+        raise fields.error("size", _SIZE_FORMS + (_ONLY_BOUNDED if bounds else ""))
     return "exact", box
 
 

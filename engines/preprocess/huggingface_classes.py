@@ -106,10 +106,13 @@ CLASSES: dict[str, ProcessorClass] = {
 }
 
 REFUSED = {
+    "DonutImageProcessor": "turns, shrinks and pads pages of documents",
     "DINOv3ViTImageProcessor": "rescales first, so that it resizes floating-point pixels",
     "ImageGPTImageProcessor": "turns pixels into colour clusters",
+    "PPLCNetImageProcessor": "exists for torchvision's tensors only, whose resize has other pixels",
     "PerceiverImageProcessor": "crops a part of the original image before it resizes",
     "Siglip2ImageProcessor": "cuts images of any size into patches",
+    "TextNetImageProcessor": "rounds the sides up to multiples of 32, after which sizes differ",
 }
 """Classes that are known and cannot be reproduced: name to why."""
 
@@ -124,26 +127,34 @@ CLASS_OF_MODEL_TYPE = {
     "deit": "DeiTImageProcessor",
     "dinat": "ViTImageProcessor",
     "dinov2": "BitImageProcessor",
+    "dinov3_convnext": "DINOv3ViTImageProcessor",
+    "dinov3_vit": "DINOv3ViTImageProcessor",
+    "donut-swin": "DonutImageProcessor",
     "efficientnet": "EfficientNetImageProcessor",
     "focalnet": "BitImageProcessor",
     "hiera": "BitImageProcessor",
     "ijepa": "ViTImageProcessor",
+    "imagegpt": "ImageGPTImageProcessor",
     "levit": "LevitImageProcessor",
     "metaclip_2": "CLIPImageProcessor",
     "mobilenet_v1": "MobileNetV1ImageProcessor",
     "mobilenet_v2": "MobileNetV2ImageProcessor",
     "mobilevit": "MobileViTImageProcessor",
     "mobilevitv2": "MobileViTImageProcessor",
+    "perceiver": "PerceiverImageProcessor",
     "poolformer": "PoolFormerImageProcessor",
+    "pp_lcnet": "PPLCNetImageProcessor",
     "pvt": "PvtImageProcessor",
     "pvt_v2": "PvtImageProcessor",
     "regnet": "ConvNextImageProcessor",
     "resnet": "ConvNextImageProcessor",
     "segformer": "SegformerImageProcessor",
     "siglip": "SiglipImageProcessor",
+    "siglip2": "Siglip2ImageProcessor",
     "swiftformer": "ViTImageProcessor",
     "swin": "ViTImageProcessor",
     "swinv2": "ViTImageProcessor",
+    "textnet": "TextNetImageProcessor",
     "vit": "ViTImageProcessor",
     "vit_msn": "ViTImageProcessor",
 }

@@ -351,6 +351,8 @@ def test_a_file_without_a_class_takes_the_model_types(tmp_path: Path) -> None:
     refusal(tmp_path, "names no image processor class")
     write(tmp_path, "config.json", {"model_type": "resnet"})
     assert find(tmp_path).sources["mean"] == "ConvNextImageProcessor default"
+    write(tmp_path, "config.json", {"model_type": "perceiver"})
+    refusal(tmp_path, "PerceiverImageProcessor", "crops a part")
     write(tmp_path, "config.json", {"model_type": "newnet"})
     refusal(tmp_path, "model_type newnet", "ViTImageProcessor")
 
@@ -360,6 +362,8 @@ def test_unknown_and_unreproducible_classes_name_the_ways_out(tmp_path: Path) ->
         "DINOv3ViTImageProcessorFast": "rescales first",
         "PerceiverFeatureExtractor": "crops a part",
         "ImageGPTImageProcessor": "clusters",
+        "TextNetImageProcessor": "multiples of 32",
+        "PPLCNetImageProcessor": "tensors only",
         "YolosImageProcessor": "known are BeitImageProcessor",
     }.items():
         write(tmp_path, "preprocessor_config.json", {"image_processor_type": name})
@@ -370,6 +374,8 @@ def test_unknown_and_unreproducible_classes_name_the_ways_out(tmp_path: Path) ->
     ("change", "words"),
     [
         ({"size": {"shortest_edge": 224, "longest_edge": 500}}, ("size is", "longest_edge")),
+        ({"size": {"longest_edge": 224}}, ("size is", "not reproduced", "--preprocess")),
+        ({"size": {"max_height": 224, "max_width": 224}}, ("max_height", "different shapes")),
         ({"size": {"height": 224}}, ("size is",)),
         ({"size": "224"}, ('size is "224"',)),
         ({"size": True}, ("size is true",)),
