@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engines.classifier import Classifier, Predictions
 from engines.model import Model
-from tests.models.tiny import Tiny, loaded, normalise
+from tests.models.tiny import Tiny, loaded, normalise, position_weights
 
 BATCH_SIZE, SLOTS = 6, 3
 TINY = Tiny()
@@ -160,6 +160,21 @@ class ClassifierContract(ABC):
         with self.make_classifier(model, BATCH_SIZE, SLOTS) as classifier:
             images = self.images(2)
             self.check(model, images, self.infer(classifier, images), with_logits=False)
+
+    @pytest.mark.parametrize("logits", [False, True])
+    def test_embeddings_come_when_asked_for(self, logits):
+        model = loaded(TINY, embedding=True)
+        fetch = {"embedding": True, "logits": logits}
+        with self.make_classifier(model, BATCH_SIZE, SLOTS, **fetch) as classifier:
+            images = self.images(4)
+            predictions = self.infer(classifier, images)
+        self.check(model, images, predictions, with_logits=logits)
+        inputs = normalise(images, model.spec) * position_weights(TINY.size)
+        assert predictions.embedding is not None
+        assert predictions.embedding.dtype == np.float32
+        np.testing.assert_allclose(
+            predictions.embedding, inputs.sum(axis=(2, 3)), atol=10 * self.tolerance
+        )
 
     def test_what_the_graph_does_not_give_is_refused_at_once(self, model):
         with pytest.raises(ValueError, match="embedding"):

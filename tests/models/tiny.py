@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from engines.embedding import find_embedding, measure_embedding
 from engines.graph import inspect
 from engines.model import Model
 from engines.preprocess import HostTransform, PreprocessSpec
@@ -184,12 +185,26 @@ def loaded(
     activation: Activation = "softmax",
     top_k: int = 5,
     spec: PreprocessSpec | None = None,
+    embedding: bool = False,
 ) -> Model:
     """A model as `load_model` would return it, without files."""
     proto = tiny.proto()
     spec = spec or spec_for(tiny.size)
     info = inspect(proto)
-    wrap(proto, info, spec, classes=tiny.classes, activation=activation, top_k=top_k)
+    tensor = find_embedding(proto, info.output_name) if embedding else None
+    wrap(
+        proto,
+        info,
+        spec,
+        classes=tiny.classes,
+        activation=activation,
+        top_k=top_k,
+        embedding=tensor,
+    )
+    found = None
+    if tensor is not None:
+        height, width = tiny.size
+        found = measure_embedding(proto, tensor, batch=info.batch, height=height, width=width)
     return Model(
         name="tiny",
         model_id="tiny@000000000000",
@@ -201,7 +216,7 @@ def loaded(
         activation=activation,
         output_name=info.output_name,
         top_k=top_k,
-        embedding=None,
+        embedding=found,
         sources={},
         graph=proto.SerializeToString(),
     )
