@@ -139,6 +139,7 @@ def _before_last_layer(graph: GraphProto, output_name: str) -> str:
         if node.op_type in _COMPUTED_PARAMETERS:
             variable = variable[:1]
         if len(variable) != 1 or node.domain not in ("", "ai.onnx"):
+            ended_at += f", of {len(variable)} computed tensors" * (len(variable) > 1)
             break
         if node.op_type in ("Gemm", "MatMul") or _is_pointwise(node, graph):
             before: str = variable[0]

@@ -113,7 +113,7 @@ NO_LAYER = {
             node("Gemm", "flat matrix", "b"),
             node("Add", "a b", "logits"),
         ],
-        "Add logits",
+        "Add logits, of 2 computed tensors",
     ),
     "a product of two tensors": (
         [
@@ -121,7 +121,7 @@ NO_LAYER = {
             node("Reshape", "a image_shape", "i"),
             node("Mul", "a a", "logits"),
         ],
-        "Mul logits",
+        "Mul logits, of 2 computed tensors",
     ),
     "a wide kernel": (
         [
