@@ -147,6 +147,8 @@ class Verdict:
             "thresholds": asdict(self.thresholds),
             **evidence,
             **comparison,
+            "top1_interval": list(comparison["top1_interval"]),
+            "worst_flips": list(comparison["worst_flips"]),
         }
 
     def line(self) -> str:

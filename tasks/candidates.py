@@ -74,7 +74,7 @@ class Candidates:
             precision, why = passed[0], ""
         else:
             precision, why = self._wider(contenders[-1]), ""
-        why = "; ".join(filter(None, [*self._stepped_up(precision), why]))
+        why = self._why(precision) or why
         if why:
             _log.log(logging.WARNING if self._refused else logging.INFO, "precision: %s", why)
         return Decision.of(
@@ -116,7 +116,7 @@ class Candidates:
         except EngineBuildError as error:
             if self._requested != "auto" or precision != "int8":
                 raise
-            self._refused[precision] = f"its engine cannot be built: {error}"
+            self._refused[precision] = f"the {precision} engine cannot be built: {error}"
             return False
         if verdict is None:
             _log.warning("gate: no image to compare %s with fp32 on", precision)
@@ -190,13 +190,13 @@ class Candidates:
             _keep(self._backend.folder(passed[0]), verdict)
         return speeds
 
-    def _stepped_up(self, precision: str) -> Iterator[str]:
-        """Sentences that say why it is not what was asked for."""
-        if self._requested not in ("auto", precision):
-            yield f"{self._requested} was asked for and {precision} serves"
-        elif self._refused:
-            yield f"auto took {precision}"
-        yield from self._refused.values()
+    def _why(self, precision: str) -> str:
+        """Why it is not what was asked for; '' where nothing was refused."""
+        if not self._refused:
+            return ""
+        asked = "auto took" if self._requested == "auto" else f"{self._requested} was asked for,"
+        verb = "" if self._requested == "auto" else " serves"
+        return f"{asked} {precision}{verb}: {'; '.join(self._refused.values())}"
 
     def _status(self, precision: str) -> GateStatus:
         if precision == REFERENCE:
