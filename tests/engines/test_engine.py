@@ -9,10 +9,13 @@ import pytest
 
 from engines.build_report import BuildEvent
 from engines.engine import open_engine, prepare_engine
-from engines.errors import BackendUnavailableError, EngineBuildError, PlanError
+from engines.errors import BackendUnavailableError, EngineBuildError, ModelError, PlanError
 from engines.profile import Profile, parse_batch_size, parse_image_size
+from engines.quantize import Calibration
+from engines.quantize.calibrate import calibrate
 from engines.settings import BuilderSettings, EngineSettings
 from engines.store import EngineStore, StoredEngine
+from tests.engines.quantize.networks import network, photographs
 from tests.engines.wrapped_graphs import wrapped_cnn
 
 HEIGHT, WIDTH = parse_image_size("16")
@@ -155,3 +158,62 @@ def test_another_error_while_loading_keeps_the_engine(install_gpu, store):
         open_engine(MODEL, SETTINGS, store, fail)
     with prepare_engine(MODEL, SETTINGS, store) as engine:
         assert not engine.built
+
+
+SMALL_HEIGHT, SMALL_WIDTH = parse_image_size("32")
+INT8 = EngineSettings(
+    builder=BuilderSettings(
+        precision="int8",
+        profile=Profile(batch=parse_batch_size("1:2:4"), height=SMALL_HEIGHT, width=SMALL_WIDTH),
+    )
+)
+QUANTIZABLE = Model(network(["identity"]), name="net")
+
+
+def ranges(method: str = "minmax") -> Calibration:
+    return calibrate(QUANTIZABLE.graph, [photographs(32)], method=method, threads=1)
+
+
+@pytest.mark.parametrize("version", ["8.6.1", "10.16.1", "11.4.0"])
+def test_an_int8_engine_is_built_from_a_calibration_that_is_part_of_its_key(
+    install_gpu, store, version
+):
+    install_gpu(version)
+    first = ranges()
+    with prepare_engine(QUANTIZABLE, INT8, store, calibration=first) as engine:
+        assert engine.built
+        assert engine.manifest.precision == "int8/1"
+        assert engine.manifest.calibration_digest == first.digest
+        assert Calibration.from_json((engine.folder / "calibration.json").read_bytes()) == first
+    with prepare_engine(QUANTIZABLE, INT8, store, calibration=ranges()) as engine:
+        assert not engine.built
+    with prepare_engine(QUANTIZABLE, INT8, store, calibration=ranges("percentile")) as engine:
+        assert engine.built
+        assert engine.why[0].startswith(f"built for calibration {first.digest}, this is ")
+
+
+def test_a_calibration_is_no_part_of_an_engine_that_does_not_use_it(install_gpu, store):
+    install_gpu()
+    fp16 = replace(INT8, builder=replace(INT8.builder, precision="fp16"))
+    prepare_engine(QUANTIZABLE, fp16, store).close()
+    with prepare_engine(QUANTIZABLE, fp16, store, calibration=ranges()) as engine:
+        assert not engine.built
+        assert engine.manifest.calibration_digest is None
+
+
+def test_int8_without_a_calibration_or_with_another_models_is_refused(install_gpu, store):
+    install_gpu()
+    with pytest.raises(ModelError, match="--calibration-images"):
+        prepare_engine(QUANTIZABLE, INT8, store)
+    with pytest.raises(ModelError, match="calibrate again"):
+        prepare_engine(replace(QUANTIZABLE, graph=b"other"), INT8, store, calibration=ranges())
+
+
+def test_bf16_is_refused_by_8_and_built_by_10(install_gpu, store):
+    bf16 = replace(INT8, builder=replace(INT8.builder, precision="bf16"))
+    install_gpu("8.6.1")
+    with pytest.raises(BackendUnavailableError, match="bf16 needs TensorRT 10"):
+        prepare_engine(QUANTIZABLE, bf16, store)
+    install_gpu("10.16.1")
+    with prepare_engine(QUANTIZABLE, bf16, store) as engine:
+        assert engine.manifest.precision == "bf16/1"

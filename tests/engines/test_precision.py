@@ -6,8 +6,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from engines.errors import ModelError
+from engines.errors import BackendUnavailableError, ModelError
 from engines.precision import apply_precision, precision_recipe
+from engines.quantize.calibrate import calibrate
+from tests.engines.quantize.networks import network, photographs
 from tests.engines.wrapped_graphs import FLOAT, images, wrapped_cnn
 
 
@@ -168,3 +170,63 @@ def test_recipes_are_named_with_their_version():
     assert precision_recipe("fp16").startswith("fp16/")
     with pytest.raises(ValueError, match=r"'int4': expected one of fp32, fp16"):
         apply_precision(b"", "int4")
+
+
+def test_bf16_has_the_structure_of_fp16_and_the_values_of_fp32():
+    graph = wrapped_cnn(largest_weight=1e9)  # which fp16 refuses
+    bf16 = onnx.load_model_from_string(apply_precision(graph, "bf16", target="tensorrt-10"))
+    onnx.checker.check_model(bf16, full_check=True)
+    weights = {tensor.name: tensor for tensor in bf16.graph.initializer}
+    originals = {
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_model_from_string(graph).graph.initializer
+    }
+    for name in ("conv1", "conv2", "fc"):
+        assert weights[name].data_type == TensorProto.BFLOAT16
+        values = onnx.numpy_helper.to_array(weights[name]).astype(np.float32)
+        np.testing.assert_allclose(values, originals[name], rtol=2**-8)
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in weights.values()}
+    elem = types(bf16.SerializeToString())
+    assert elem["scores"] == FLOAT
+    assert elem["images"] == TensorProto.UINT8
+    for node in bf16.graph.node:
+        if node.op_type in {"Softmax", "TopK"}:
+            assert elem[node.input[0]] == FLOAT
+
+
+@pytest.mark.parametrize("target", ["tensorrt-8", "onnxruntime"])
+def test_bf16_is_refused_where_it_cannot_be_computed(target):
+    with pytest.raises(BackendUnavailableError, match="bf16 needs TensorRT 10"):
+        apply_precision(wrapped_cnn(), "bf16", target=target)
+
+
+def test_int8_needs_a_calibration():
+    with pytest.raises(ModelError, match="--calibration-images"):
+        apply_precision(network(["plain"]), "int8")
+
+
+def test_int8_starts_from_fp32():
+    graph = network(["plain"])
+    half = apply_precision(graph, "fp16")
+    ranges = calibrate(graph, [photographs(32)], method="minmax", threads=1)
+    with pytest.raises(ModelError, match="exported in half precision"):
+        apply_precision(half, "int8", calibration=ranges)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_a_model_that_came_quantized_is_left_as_it_is(precision):
+    graph = network(["plain"])
+    ranges = calibrate(graph, [photographs(32)], method="minmax", threads=1)
+    quantized = apply_precision(graph, "int8", calibration=ranges)
+    assert apply_precision(quantized, precision) is quantized
+
+
+def test_a_model_of_an_older_opset_is_converted_for_int8():
+    model = onnx.load_model_from_string(network(["plain"]))
+    model.opset_import[0].version = 12  # all of its nodes mean the same there
+    older = model.SerializeToString()
+    ranges = calibrate(older, [photographs(32)], method="minmax", threads=1)
+    rewritten = apply_precision(older, "int8", calibration=ranges, target="onnxruntime")
+    assert onnx.load_model_from_string(rewritten).opset_import[0].version == 13
+    batch = photographs(4, seed=1)
+    np.testing.assert_allclose(run(rewritten, batch)[2], run(older, batch)[2], atol=1)
