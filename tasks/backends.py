@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import onnxruntime
 
@@ -46,6 +46,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+Loaded = TypeVar("Loaded")
 
 Calibrate = Callable[[], Calibration]
 """Finds or makes the ranges that int8 needs; called where they are needed, and not before."""
@@ -219,14 +221,30 @@ class GpuBackend:
     wider: Mapping[str, str] = {"int8": "fp16", "fp16": "fp32", "bf16": "fp32"}
 
     def __init__(
-        self, settings: ModelSettings, model: Model, calibrate: Calibrate, batch_limit: int | None
+        self,
+        settings: ModelSettings,
+        model: Model,
+        calibrate: Calibrate,
+        batch_limit: int | None = None,
+        *,
+        rebuild: bool = False,
     ) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: What describes the engine.
+            model: What it is built from.
+            calibrate: Finds or makes the ranges for int8.
+            batch_limit: Largest batch, where a larger one ran out of memory before.
+            rebuild: Build each engine once more, when it is first needed.
+        """
         self._settings = settings
         self._model = model
         self._calibrate = calibrate
         self._batch_limit = batch_limit
-        self._built: dict[str, float] = {}
-        """Seconds of each build by this process."""
+        self._rebuild = rebuild
+        self._built: dict[str, tuple[float, tuple[str, ...]]] = {}
+        """Seconds of each build by this process, and why it was built."""
 
     @property
     def place(self) -> str:
@@ -240,6 +258,8 @@ class GpuBackend:
         """The engine's folder in the store."""
         from engines.device import device_info
 
+        if self._rebuild and precision not in self._built:
+            self.load(precision, StoredEngine.close)  # what is known of the old one counts no more
         version = str(import_tensorrt().__version__)
         manifest = describe_engine(
             self._model,
@@ -254,17 +274,11 @@ class GpuBackend:
         """Load the engine, built where there is none. See `Backend.open`."""
         from engines.tensorrt_runner import TensorRTClassifier
 
-        wanted = engine_settings(
-            self._settings, self._model, self._batch_limit, precision=precision
-        )
-        found: list[StoredEngine] = []
-
-        def load(engine: StoredEngine) -> TensorRTClassifier:
-            found.append(engine)
+        def load(engine: StoredEngine) -> Opened:
             with engine:
-                return TensorRTClassifier(
+                classifier = TensorRTClassifier(
                     engine.plan,
-                    batch_size=wanted.builder.profile.batch.max,
+                    batch_size=largest_batch(self._settings, self._batch_limit),
                     image_size=(self._model.input_height, self._model.input_width),
                     precision=precision,
                     device=self._settings.device,
@@ -273,27 +287,49 @@ class GpuBackend:
                     logits=logits,
                     embedding=embedding,
                 )
+            how = "Built" if engine.built else "Found"
+            _log.info(
+                "%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds
+            )
+            return Opened(
+                classifier=classifier,
+                engine_built=engine.built,
+                engine_seconds=round(engine.seconds, 3),
+            )
 
-        classifier = open_engine(
+        return self.load(precision, load)
+
+    def load(self, precision: str, load: Callable[[StoredEngine], Loaded]) -> Loaded:
+        """Find the engine, or build it, and load it.
+
+        Args:
+            precision: What it computes in.
+            load: As for `open_engine`. What this process built earlier, to compare it, counts as
+                built when it is loaded to serve.
+
+        Returns:
+            What `load` returned.
+
+        Raises:
+            EngineError: As `open`.
+        """
+
+        def remember(engine: StoredEngine) -> Loaded:
+            if engine.built:
+                self._built[precision] = engine.seconds, engine.why
+            if precision in self._built:
+                seconds, why = self._built[precision]
+                engine = replace(engine, built=True, seconds=seconds, why=why)
+            return load(engine)
+
+        return open_engine(
             self._model,
-            wanted,
+            engine_settings(self._settings, self._model, self._batch_limit, precision=precision),
             engine_store(self._settings),
-            load,
+            remember,
             BuildLog(),
             calibration=self._calibration(precision),
-        )
-        return self._opened(classifier, found[-1], precision)
-
-    def _opened(self, classifier: Classifier, engine: StoredEngine, precision: str) -> Opened:
-        """What was built for the comparison counts as built when it is opened to serve."""
-        how = "Built" if engine.built else "Found"
-        _log.info("%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds)
-        if engine.built:
-            self._built[precision] = engine.seconds
-        return Opened(
-            classifier=classifier,
-            engine_built=precision in self._built,
-            engine_seconds=round(self._built.get(precision, engine.seconds), 3),
+            rebuild=self._rebuild and precision not in self._built,
         )
 
     def _calibration(self, precision: str) -> Calibration | None:

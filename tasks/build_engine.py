@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from engines.device import device_info
-from engines.engine import open_engine
 from engines.manifest import Manifest
 from engines.measure import Throughput, measure
 from engines.model import Model, load_model
 from engines.store import StoredEngine
-from tasks.engine import BuildLog, engine_settings, engine_store, memory_limit_bytes
+from tasks.backends import GpuBackend
+from tasks.candidates import Candidates
+from tasks.decision import Decision, gate_lines
+from tasks.engine import engine_settings, memory_limit_bytes
 from tasks.errors import SettingsError
-from tasks.prepare import model_request
+from tasks.prepare import check_image_folders, model_request
+from tasks.proof import proof_for_build
 from tasks.settings import BuildSettings
 
 __all__ = ["BuildSummary", "KeptEngine", "build_engine"]
@@ -53,6 +58,8 @@ class BuildSummary:
         model_id: Of the model.
         backend: 'tensorrt'.
         precision: What the engine computes in.
+        requested_precision: What --precision asked for.
+        gate: What the accuracy gate found: `status`, `why`, `trials`.
         engine: Where it is.
         batch: Batch sizes that it serves, as '1:64:64'.
         height: Image heights, pixels.
@@ -67,6 +74,8 @@ class BuildSummary:
     model_id: str
     backend: str
     precision: str
+    requested_precision: str
+    gate: Mapping[str, Any]
     engine: KeptEngine
     batch: str
     height: str
@@ -84,17 +93,22 @@ class BuildSummary:
             f", {self.device}, TensorRT {self.versions['tensorrt']}.",
             *([f"Why: {'; '.join(engine.why)}"] if engine.why else []),
             f"Plan: {engine.path} ({engine.plan_bytes / 2**20:,.1f} MiB)",
+            *gate_lines(self.precision, self.gate),
             *([] if self.throughput is None else _table(self.throughput)),
         ]
 
 
 def build_engine(settings: BuildSettings) -> BuildSummary:
-    """Find the engine in the store, or build it there, and measure it on this GPU.
+    """Find the engine in the store, or build it there, compare it with fp32, and measure it.
+
+    Where a reduced precision does not agree with fp32, the engine is of the next wider one.
 
     Starts CUDA in this process, and builds in a child of it that dies with this call.
 
     Raises:
-        SettingsError: The settings do not fit together, or TensorRT is not installed.
+        SettingsError: The settings do not fit together, TensorRT is not installed, or int8 lacks
+            images.
+        SourceError, NoImagesError: A folder of images cannot be read, or holds none.
         EngineError: The model cannot be used, or the engine not be built, loaded or run.
     """
     if find_spec("tensorrt") is None:
@@ -103,24 +117,24 @@ def build_engine(settings: BuildSettings) -> BuildSummary:
             "Install nightshift[gpu], or use the container; without an NVIDIA GPU, classify_dir "
             "runs the model as it is, on ONNX Runtime."
         )
+    check_image_folders(settings, gate_from=settings.gate_from)
     device_info(settings.device)  # before the model is read, which takes seconds
     model = load_model(model_request(settings))
+
+    proof = proof_for_build(settings, model)
+    backend = GpuBackend(
+        settings, model, lambda: proof.calibrated.calibration, rebuild=settings.rebuild
+    )
+    decision = Candidates(settings, backend, proof).decide()
 
     def load(engine: StoredEngine) -> BuildSummary:
         with engine:
             how = "Built" if engine.built else "Found"
             _log.info("%s %s in %.1f s", how, engine.folder, engine.seconds)
             throughput = _measure(engine, settings, model) if settings.measure else None
-            return _summary(engine, model, throughput)
+            return _summary(engine, model, decision, throughput)
 
-    return open_engine(
-        model,
-        engine_settings(settings, model),
-        engine_store(settings),
-        load,
-        BuildLog(),
-        rebuild=settings.rebuild,
-    )
+    return backend.load(decision.precision, load)
 
 
 def _measure(engine: StoredEngine, settings: BuildSettings, model: Model) -> Throughput:
@@ -137,7 +151,9 @@ def _measure(engine: StoredEngine, settings: BuildSettings, model: Model) -> Thr
     )
 
 
-def _summary(engine: StoredEngine, model: Model, throughput: Throughput | None) -> BuildSummary:
+def _summary(
+    engine: StoredEngine, model: Model, decision: Decision, throughput: Throughput | None
+) -> BuildSummary:
     manifest = engine.manifest
     return BuildSummary(
         status="built" if engine.built else "found",
@@ -145,6 +161,8 @@ def _summary(engine: StoredEngine, model: Model, throughput: Throughput | None) 
         model_id=model.model_id,
         backend="tensorrt",
         precision=manifest.precision.partition("/")[0],
+        requested_precision=decision.requested,
+        gate=decision.record(),
         engine=KeptEngine(
             key=engine.key,
             built=engine.built,

@@ -119,7 +119,7 @@ class Candidates:
             self._refused[precision] = f"the {precision} engine cannot be built: {error}"
             return False
         if verdict is None:
-            _log.warning("gate: no image to compare %s with fp32 on", precision)
+            _log.warning("gate: %s is not compared with fp32, for want of images", precision)
             return True
         self._verdicts[precision] = verdict
         if not verdict.passed:
@@ -134,11 +134,13 @@ class Candidates:
         if (kept := self._kept(folder, precision)) is not None:
             _log.info("gate, decided before: %s", kept.line())
             return kept
+        gate = self._proof.gate
+        if gate is None:
+            return None
         with self._backend.open(precision, logits=True).classifier as classifier, _turn(folder):
             if (kept := self._kept(folder, precision)) is not None:
                 return kept  # an overlapping run has decided meanwhile
-            gate = self._proof.gate
-            evidence = None if gate is None else gate.evidence(classifier)
+            evidence = gate.evidence(classifier)
             if evidence is None:
                 return None
             verdict = self._judged(precision, evidence)

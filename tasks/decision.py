@@ -20,7 +20,7 @@ IN_WORDS: dict[GateStatus, str] = {
     "passed": "passed",
     "reference": "not needed for fp32",
     "off": "off (--gate-images 0): nothing was compared with fp32",
-    "no images": "without an answer: no image could be compared with fp32",
+    "no images": "nothing was compared with fp32, for want of images",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from engines import verdict
 from engines.errors import BackendUnavailableError, DeviceMemoryError
 from engines.model import load_model
 from tasks.build_engine import build_engine
@@ -17,9 +18,11 @@ from tasks.engine import engine_settings
 from tasks.errors import SettingsError
 from tasks.prepare import model_request
 from tasks.settings import BuildSettings, Settings
+from tests.models.brittle import break_int8, broken_folder
 from tests.simulators.records import VERSIONS
 
-MODEL = Path(__file__).parent.parent.parent / "examples/digits/model"
+DIGITS = Path(__file__).parent.parent.parent / "examples/digits"
+MODEL, IMAGES = DIGITS / "model", DIGITS / "images"
 
 
 @pytest.fixture
@@ -70,8 +73,69 @@ def test_nothing_is_measured_where_nobody_wants_it(install_gpu, build):
     machine = install_gpu()
     summary = build(measure=False)
     assert summary.throughput is None
-    assert summary.lines()[-1].startswith("Plan: ")
+    assert summary.lines()[-2].startswith("Plan: ")
+    assert summary.lines()[-1] == (
+        "Accuracy gate: nothing was compared with fp32, for want of images."
+    )
     assert machine.operations_run == 0
+
+
+def test_an_engine_is_compared_with_fp32_where_there_are_images(install_gpu, build):
+    install_gpu()
+    first = build(measure=False, gate_from=str(IMAGES), gate_images=64)
+    assert (first.requested_precision, first.precision, first.status) == ("auto", "fp16", "built")
+    assert (first.gate["status"], first.gate["trials"][0]["images"]) == ("passed", 64)
+    assert "top-1 agreement with fp32" in first.lines()[-1]
+    assert verdict.read(Path(first.engine.path).parent).evidence.comparison.images == 64
+    second = build(measure=False, gate_images=64)
+    assert (second.status, second.gate) == ("found", first.gate)
+    third = build(measure=False, gate_images=64, rebuild=True)
+    assert (third.status, third.gate["status"]) == ("built", "no images")
+    assert third.engine.why == ("another build of it was asked for",)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_int8_is_calibrated_and_compared_on_what_calibration_left(install_gpu, build, version):
+    install_gpu(version)
+    options = {"measure": False, "calibration_images": str(IMAGES), "precision": "int8"}
+    summary = build(**options)
+    assert (summary.status, summary.precision, summary.gate["status"]) == (
+        "built",
+        "int8",
+        "passed",
+    )
+    (trial,) = summary.gate["trials"]
+    assert (trial["images"], trial["shared"]) == (113, 0)
+    assert trial["accuracy"]["images"] == 113
+    assert build(**options).status == "found"
+
+
+def test_int8_that_breaks_gives_way_to_fp16(install_gpu, build, tmp_path):
+    install_gpu()
+    model = broken_folder(MODEL, tmp_path / "brittle", break_int8)
+    summary = build(model=str(model), calibration_images=str(IMAGES), precision="int8", seconds=0.1)
+    assert (summary.requested_precision, summary.precision) == ("int8", "fp16")
+    assert summary.throughput is not None
+    assert any(
+        line.startswith("Precision: int8 was asked for, fp16 serves: int8 failed the accuracy gate")
+        for line in summary.lines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "int8"}, "needs --calibration-images"),
+        ({"calibration_images": "nowhere"}, "--calibration-images nowhere: no such directory"),
+        ({"gate_from": "nowhere"}, "--gate-from nowhere: no such directory"),
+    ],
+)
+def test_images_that_are_missing_are_said_before_the_model_is_read(
+    install_gpu, build, options, message
+):
+    install_gpu()
+    with pytest.raises(SettingsError, match=message):
+        build(model="no such model", **options)
 
 
 OPTIONS = {

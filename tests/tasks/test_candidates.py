@@ -210,7 +210,7 @@ def test_without_the_gate_nothing_is_compared_and_everybody_is_told(machine):
 def test_without_an_image_there_is_no_verdict_and_the_next_run_tries_again(machine, caplog):
     gpu = machine(agreement={"fp16": None})
     assert decide(gpu).gate == "no images"
-    assert "no image to compare fp16 with fp32 on" in caplog.text
+    assert "fp16 is not compared with fp32, for want of images" in caplog.text
     gpu.gate = None
     assert decide(gpu).gate == "no images"
     gpu.gate, gpu.agreement = SimpleNamespace(evidence=gpu._evidence), {"fp16": 1.0}
