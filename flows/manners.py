@@ -9,6 +9,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 from cyclopts import Group, Parameter
 
 from tasks.export_settings import ExportSettings
+from tasks.inspect_settings import InspectSettings
 from tasks.settings import BuildSettings, Settings
 
 __all__ = ["GROUP", "PREFIX", "Manners", "RunManners", "every_option", "parameters_of"]
@@ -69,5 +70,6 @@ def parameters_of(kind: type[Manners]) -> list[inspect.Parameter]:
 
 def every_option() -> frozenset[str]:
     """The options of all commands: one file, or one set of variables, serves them all."""
-    settings = {*Settings.model_fields, *BuildSettings.model_fields, *ExportSettings.model_fields}
+    kinds = (Settings, BuildSettings, ExportSettings, InspectSettings)
+    settings = {name for kind in kinds for name in kind.model_fields}
     return frozenset(settings | {field.name for field in fields(RunManners)})

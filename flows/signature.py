@@ -33,6 +33,7 @@ SECTIONS = {
     "backend": RUNNING,
     "shard_size": "Table and run",
     "rebuild": "This build",
+    "html": "The report",
     "source": WHAT,
     "checkpoint": "Weights",
     "opset": "The file",
@@ -65,6 +66,7 @@ METAVARS = {
     "device_memory": "GIB",
     "build_timeout": "SECONDS",
     "seconds": "SECONDS",
+    "html": "FILE",
     "run_id": "NAME",
 }
 """What the help calls a value, where its type says too little."""

@@ -9,6 +9,7 @@ import logging
 import math
 import time
 from pathlib import Path
+from typing import Protocol
 
 from platformdirs import user_cache_path
 
@@ -68,12 +69,20 @@ def engine_settings(
     )
 
 
-def engine_store(settings: ModelSettings) -> EngineStore:
+class HasEngineCache(Protocol):
+    """Settings of any command that looks into the engine store."""
+
+    @property
+    def engine_cache(self) -> str | None:
+        """Folder of the cache; None for the user's."""
+
+
+def engine_store(settings: HasEngineCache) -> EngineStore:
     """The store below --engine-cache, or below the user's cache directory."""
     return EngineStore(cache_folder(settings))
 
 
-def cache_folder(settings: ModelSettings) -> Path:
+def cache_folder(settings: HasEngineCache) -> Path:
     """--engine-cache, or the user's cache directory."""
     cache = settings.engine_cache
     return user_cache_path("nightshift") if cache is None else Path(cache)

@@ -243,7 +243,7 @@ def _parsed(
         missing.append(f"{name} cannot be used: {error}")
         return None
     if absent:
-        missing.append(f"there is no {name}: {absent}")
+        missing.append(f"There is no {name}: {absent}")
     return None
 
 

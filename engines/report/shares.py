@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from engines.report.layers import Layer
 
-__all__ = ["GROUPS", "IDLE", "REFORMAT", "Share", "group_of", "shares_of"]
+__all__ = ["GROUPS", "IDLE", "OTHER", "REFORMAT", "Share", "group_of", "shares_of"]
 
 REFORMAT, OTHER, IDLE = "reformat", "not told", "no kernel"
 

@@ -1,0 +1,13 @@
+"""Show what TensorRT made of a model: `python -m flows.inspect_engine`.
+
+There is no flow of it: it shows files, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from flows.inspect_command import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    raise SystemExit(main())
