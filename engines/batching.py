@@ -115,7 +115,7 @@ def _alike(left: Logits, right: Logits) -> bool:
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         return np.array_equal(left, right, equal_nan=True)
     difference = np.abs(left.astype(np.float64) - right).max()
-    return bool(difference <= RELATIVE_TOLERANCE * max(1.0, float(np.abs(right).max())))
+    return bool(difference <= RELATIVE_TOLERANCE * np.abs(right).max())
 
 
 def _where(error: InferenceError) -> str:

@@ -15,10 +15,12 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 
 from engines.build_log import BuildLog
 from engines.errors import BackendUnavailableError, EngineBuildError
 from engines.features import Features, probe
+from engines.opset import fit_operators
 from engines.precision import OWN_NODE_PREFIX
 from engines.profile import Profile
 from engines.settings import BuilderSettings
@@ -26,7 +28,7 @@ from engines.timing_cache import TimingCacheFile
 
 __all__ = ["RECIPE_VERSION", "BuiltPlan", "build_plan", "least_memory_bytes"]
 
-RECIPE_VERSION = 1
+RECIPE_VERSION = 2
 """Raised whenever this module asks TensorRT for something else, so that engines are built again."""
 
 INPUT_NAME = "images"
@@ -80,6 +82,7 @@ def build_plan(
 
     Raises:
         EngineBuildError: TensorRT refused the graph, the shapes or the settings, or failed.
+        ModelError: The graph has an operator that TensorRT lacks; see engines.opset.
         BackendUnavailableError: This TensorRT is too old for a setting.
     """
     return _Build(settings, trt, log).run(graph, timings, progress)
@@ -131,6 +134,7 @@ class _Build:
         trt = self.trt
         network = self.builder.create_network(self.features.network_flags)
         parser = trt.OnnxParser(network, self.log.sink)
+        graph = self.fit(graph, parser)
         if b"InstanceNormalization" in graph:
             # On by default since 10; without it 8.6 takes a plugin, which is not loaded here. For
             # no other model, as 8.6.0's library has no such call and 8.6.1's bindings crash on it.
@@ -143,6 +147,20 @@ class _Build:
                 f"{reasons or self.log.take_errors()}"
             )
         return network
+
+    def fit(self, graph: bytes, parser: Any) -> bytes:  # noqa: ANN401 - tensorrt.OnnxParser
+        """Write the graph in the operators and the opset that the parser reads."""
+        try:
+            model = onnx.load_model_from_string(graph)
+        except DecodeError:
+            return graph  # The parser says what is wrong with it.
+        fit_operators(
+            model,
+            supports=parser.supports_operator,
+            opset=self.features.opset,
+            parser=f"TensorRT {self.features.version}",
+        )
+        return bytes(model.SerializeToString())
 
     def parser_error(self, graph: bytes, error: Any) -> str:  # noqa: ANN401 - ParserError
         """One error of the parser with the node's name and operator, if it concerns a node."""

@@ -36,6 +36,8 @@ class Features:
             holds no external library.
         progress_monitor: Whether a build reports its phases and steps.
         parser_node_names: Whether the ONNX parser's errors know the node's name and operator.
+        opset: The newest that the ONNX parser reads, where it misreads newer ones without a word;
+            None where it refuses what it does not know.
     """
 
     version: str
@@ -47,6 +49,7 @@ class Features:
     tactic_sources: tuple[str, ...]
     progress_monitor: bool
     parser_node_names: bool
+    opset: int | None
 
     @property
     def target(self) -> Target:
@@ -90,6 +93,7 @@ def probe(trt: ModuleType) -> Features:
         ),
         progress_monitor=hasattr(trt, "IProgressMonitor"),
         parser_node_names=hasattr(trt.ParserError, "node_name"),
+        opset=None if typed else 17,  # docs/operators.md of onnx-tensorrt, branch 8.6-GA
     )
 
 

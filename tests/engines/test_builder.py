@@ -7,13 +7,14 @@ import json
 from dataclasses import replace
 from types import ModuleType
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from engines.build_log import BuildLog
 from engines.builder import BuiltPlan, build_plan, least_memory_bytes
-from engines.errors import BackendUnavailableError, EngineBuildError
+from engines.errors import BackendUnavailableError, EngineBuildError, ModelError
 from engines.features import import_tensorrt, probe
 from engines.precision import apply_precision
 from engines.profile import Profile, parse_batch_size, parse_image_size
@@ -83,6 +84,7 @@ def test_the_probe_finds_the_three_versions_apart_by_what_they_have():
     assert old.fp16_flags == ("FP16", "OBEY_PRECISION_CONSTRAINTS")
     assert old.preview_features == ("PROFILE_SHARING_0806",)
     assert old.int8_flags == ("INT8",)
+    assert (old.opset, ten.opset, eleven.opset) == (17, None, None)
     assert (old.target, ten.target, eleven.target) == ("tensorrt-8", "tensorrt-10", "tensorrt-10")
     assert ten.int8_flags == eleven.int8_flags == ()
     assert ten.fp16_flags == eleven.fp16_flags == ten.preview_features == ()
@@ -210,14 +212,34 @@ def test_a_hardware_level_that_the_version_lacks_is_refused(trt86):
         build(trt86, replace(FP32, hardware_compatibility="same_compute_capability"))
 
 
-def test_a_node_that_cannot_be_read_is_named(trt):
+def test_a_node_that_cannot_be_read_is_named(trt, monkeypatch):
     model = onnx.load_model_from_string(wrapped_cnn())
     conv = next(node for node in model.graph.node if node.name == "conv2")
     conv.op_type, conv.domain = "DeformConvX", "com.example"
     model.opset_import.append(helper.make_opsetid("com.example", 1))
+    given = model.SerializeToString()
+    words = r"has no operator com\.example\.DeformConvX \(first node 'conv2'\).*onnxruntime"
+    with pytest.raises(ModelError, match=words) as refused:
+        build(trt, FP32, given)
+    assert probe(trt).version in str(refused.value)
+    monkeypatch.setattr(trt.OnnxParser, "supports_operator", lambda *_: True)
     with pytest.raises(EngineBuildError, match=r"node 'conv2' \(DeformConvX\): No importer") as e:
-        build(trt, FP32, model.SerializeToString())
+        build(trt, FP32, given)
     assert probe(trt).version in str(e.value)
+
+
+def test_a_newer_opset_is_lowered_for_8_6(trt86):
+    """torch 2.13 writes opset 20: 8.6 would read a mean over two axes as one over all."""
+    model = onnx.load_model_from_string(wrapped_cnn())
+    [old] = [entry for entry in model.opset_import if entry.domain == ""]
+    old.version = 20
+    pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
+    axes = onnx.numpy_helper.from_array(np.array([2, 3]), "axes")
+    model.graph.initializer.append(axes)
+    pool.op_type = "ReduceMean"
+    pool.input.append("axes")
+    built, _ = build(trt86, FP32, model.SerializeToString())
+    assert pool.name in {layer["Name"] for layer in json.loads(built.layers)["Layers"]}
 
 
 def test_bytes_that_are_no_model_are_an_error(trt):

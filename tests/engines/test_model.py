@@ -220,7 +220,7 @@ class TestBatches:
 
     def test_whose_images_mix_are_refused(self, tmp_path):
         folder = write(tmp_path / "tiny", proto=mixing())
-        with pytest.raises(ModelError, match="at once get other scores than one by one.*ReduceMean"):
+        with pytest.raises(ModelError, match=r"get other scores than one by one.*ReduceMean"):
             load(folder)
 
 
