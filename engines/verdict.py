@@ -46,7 +46,8 @@ FEW_IMAGES = 32
 """From so many images on, one flip alone fails nobody: one close call in 50 images is no 2 %."""
 
 GROWN = 2
-"""A verdict over fewer images than are wanted is renewed once there are so many times as many."""
+"""A verdict over fewer images than were wanted is renewed once so many times as many are on offer:
+not every night in which some have been added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ class Evidence:
     Attributes:
         comparison: What was measured.
         wanted: Images that were asked for.
-        tried: Images that were opened for it, those that could not be decoded included.
+        available: Images that were on offer, good or not, those that calibration took included.
         shared: Images among them that the scales of int8 were calibrated on.
         speeds: Images per second of full batches with their transfers, by precision: of this
             candidate and of those it had to be compared with, measured one after the other in one
@@ -101,17 +102,19 @@ class Evidence:
 
     comparison: Comparison
     wanted: int
-    tried: int
+    available: int
     shared: int = 0
     speeds: Mapping[str, float] = field(default_factory=dict)
     measured_on: str = ""
 
     def suffices(self, wanted: int, available: int) -> bool:
         """Whether there is no need to gate again for a run that could offer so many images."""
-        offered = min(wanted, available)
-        if self.tried >= offered:
+        got = self.comparison.images + self.comparison.unusable
+        if got >= wanted:
             return True
-        return self.wanted >= wanted and offered < GROWN * self.tried
+        if got >= self.wanted:  # fewer were asked for then
+            return available <= got
+        return available < GROWN * self.available  # all that was good was compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,12 +52,14 @@ class GateImages:
     Attributes:
         candidates: Images, in the order in which they are tried.
         wanted: Good images to compare.
+        available: Images in all, those that are not among the candidates included.
         calibrated: Real paths of the images that the scales of int8 were made from. They are
             passed over, unless fewer than 32 others are there.
     """
 
     candidates: tuple[Candidate, ...]
     wanted: int
+    available: int
     calibrated: frozenset[bytes] = frozenset()
 
     def in_order(self) -> tuple[tuple[Candidate, ...], frozenset[bytes]]:
@@ -86,7 +88,7 @@ class Gate:
             workers: Threads that decode.
         """
         self._model = model
-        self._wanted = images.wanted
+        self._wanted, self._available = images.wanted, images.available
         self._candidates, self._shared = images.in_order()
         self._fill = fill
         self._workers = workers
@@ -130,7 +132,7 @@ class Gate:
         return Evidence(
             comparison=comparison,
             wanted=self._wanted,
-            tried=self._tried,
+            available=self._available,
             shared=len(self._shared.intersection(paths)),
         )
 

@@ -110,6 +110,7 @@ class Proof:
         images = GateImages(
             candidates=sample.back,
             wanted=self.wanted,
+            available=self.available,
             calibrated=self.calibrated.used if self.calibrates else frozenset(),
         )
         return Gate(self._model, images, self._fill, workers=self._workers)

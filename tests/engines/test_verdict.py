@@ -29,7 +29,7 @@ def evidence(candidate=REFERENCE, reference=REFERENCE, **more):
         labels=[f"class {index}" for index in range(CLASSES)],
         **{key: more.pop(key) for key in ("alone", "targets") if key in more},
     )
-    return Evidence(**({"comparison": comparison, "wanted": 512, "tried": 512} | more))
+    return Evidence(**({"comparison": comparison, "wanted": 512, "available": 10**6} | more))
 
 
 def flipped(count, rows=512):
@@ -127,19 +127,21 @@ def test_what_a_person_should_know_is_noted_and_fails_nobody():
 
 @pytest.mark.parametrize(
     ("kept", "asked", "enough"),
-    [  # (wanted, tried), (wanted, available)
-        ((512, 512), (512, 10**7), True),
-        ((512, 512), (64, 10**7), True),
-        ((512, 512), (2000, 10**7), False),
-        ((512, 512), (2000, 400), True),
-        ((512, 40), (512, 79), True),
-        ((512, 40), (512, 80), False),
-        ((64, 64), (512, 100), False),
-        ((64, 64), (512, 60), True),
+    [  # (wanted, compared, available), (wanted, available)
+        ((512, 512, 10**6), (512, 10**7), True),
+        ((512, 512, 10**6), (64, 10**7), True),
+        ((512, 512, 10**6), (1000, 10**6), False),
+        ((512, 512, 10**6), (1000, 400), True),
+        ((512, 40, 50), (512, 99), True),
+        ((512, 40, 50), (512, 100), False),
+        ((512, 40, 50), (40, 10**6), True),
+        ((64, 64, 100), (512, 100), False),
+        ((64, 64, 100), (512, 60), True),
     ],
 )
 def test_a_kept_verdict_serves_unless_more_was_asked_for_or_there_is_much_more(kept, asked, enough):
-    found = replace(flipped(0), wanted=kept[0], tried=kept[1])
+    wanted, compared, available = kept
+    found = replace(flipped(0, rows=compared), wanted=wanted, available=available)
     assert found.suffices(*asked) is enough
 
 

@@ -39,7 +39,7 @@ def evidence(agreement, images=1000, **more):
         accuracy=None,
         worst_flips=(),
     )
-    return Evidence(comparison=comparison, wanted=images, tried=images, **more)
+    return Evidence(comparison=comparison, wanted=images, available=10**6, **more)
 
 
 class Machine:
