@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from engines.errors import ModelError
-from engines.labels.maps import by_index, by_name, either_way
+from engines.labels.maps import Direction, either_way
 from engines.labels.names import ClassNames, from_pairs
 from engines.labels.text import read_json_text, table_names, text_names
 
@@ -14,8 +14,12 @@ __all__ = ["read_label_file"]
 MAX_LABEL_FILE_BYTES = 64 << 20
 """A list of 21,843 labels has 2 MiB."""
 
-_FORWARD = {"id2label", "idx2label", "idx_to_class", "imagenet_class_index"}
-_INVERTED = {"label2id", "label2idx", "class_to_idx", "classmap"}
+_EXPECTED: dict[str, Direction] = {
+    **dict.fromkeys(("id2label", "idx2label", "idx_to_class", "imagenet_class_index"), "by_index"),
+    **dict.fromkeys(("label2id", "label2idx", "class_to_idx", "classmap"), "by_name"),
+}
+"""By the name of a file, or of a key in one."""
+
 _KEYS = ("id2label", "label_names", "labels", "names", "label2id", "class_to_idx")
 """Under which a larger document keeps its labels; in this order."""
 
@@ -41,9 +45,7 @@ def read_label_file(file: Path, *, classes: int) -> ClassNames:
                 document, kind, where = document[key], key, f"{file}: {key}"
                 break
     if isinstance(document, dict):
-        if kind in _FORWARD:
-            return by_index(document, where)
-        return by_name(document, where) if kind in _INVERTED else either_way(document, where)
+        return either_way(document, where, expected=_EXPECTED.get(kind))
     if isinstance(document, list):
         return from_pairs(document, where)
     raise ModelError(

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 from engines.errors import ModelError
 from engines.labels.names import ClassNames, class_names, from_pairs
 
-__all__ = ["by_index", "by_name", "either_way", "indexed", "unmapped"]
+__all__ = ["Direction", "by_index", "by_name", "either_way", "indexed", "unmapped"]
+
+Direction = Literal["by_index", "by_name"]
 
 _INDEX = re.compile(r"[0-9]{1,9}")
 
@@ -47,25 +50,37 @@ def by_name(document: Mapping[str, object], where: str) -> ClassNames:
     return class_names(_in_order(names, where, hint), where)
 
 
-def either_way(document: Mapping[str, object], where: str) -> ClassNames:
+def either_way(
+    document: Mapping[str, object], where: str, *, expected: Direction | None = None
+) -> ClassNames:
     """Names from an object of unknown direction.
 
     Numbers on one side alone tell it. Where both sides are numbers, because classes are called
-    by numbers, the side that counts from 0 without a gap holds the indices; where both do, JSON
-    numbers are indices, since all who write class_to_idx write numbers and names are text.
+    by numbers, the side that counts from 0 without a gap holds the indices; where both do, what is
+    expected, and else JSON numbers, since names are text wherever they are not numbers.
+
+    Args:
+        document: As JSON has it.
+        where: The file, for messages.
+        expected: What its name says, as class_to_idx; decides where the content does not.
 
     Raises:
         ModelError: Neither side holds indices, or both could and would give different names.
     """
     forward = all(_index(key) is not None for key in document)
     inverted = all(_index(value) is not None for value in document.values())
-    if not (forward and inverted):
-        return by_name(document, where) if inverted else by_index(document, where)
-    names = [_attempt(read, document, where) for read in (by_index, by_name)]
-    if names[0] is None or names[1] is None or names[0] == names[1]:
-        return names[0] or by_name(document, where)
+    if forward != inverted:
+        return (by_index if forward else by_name)(document, where)
+    likely = by_name if expected == "by_name" else by_index
+    if not forward:
+        return likely(document, where)  # which says what is wrong
+    plain, turned = _attempt(by_index, document, where), _attempt(by_name, document, where)
+    if plain is None or turned is None or plain == turned:
+        return plain or turned or likely(document, where)
+    if expected is not None:
+        return turned if expected == "by_name" else plain
     if all(type(value) is int for value in document.values()):
-        return names[1]
+        return turned
     raise ModelError(
         f"{where} can be read from index to name and from name to index, with different results;"
         " call the file id2label.json or label2id.json"

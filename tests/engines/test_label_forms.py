@@ -36,6 +36,8 @@ def read(folder, name, content, *, classes=3, label_type="description"):
         ("label2id.json", {"owl": "2", "cat": "0", "dog": "1"}),  # Hugging Face's tutorials
         ("anything.json", {"owl": "2", "cat": "0", "dog": "1"}),
         ("id2label.json", {"2": "owl", "0": "cat", "1": "dog"}),
+        ("id2label.json", {"owl": 2, "cat": 0, "dog": 1}),  # the name is wrong, the content clear
+        ("class_to_idx.json", {"2": "owl", "0": "cat", "1": "dog"}),
         ("config.json", {"label2id": {"owl": 2, "cat": 0, "dog": 1}}),
         ("data.json", {"nc": 3, "names": ["cat", "dog", "owl"]}),
         ("labels.csv", "index,name\n1,dog\n0,cat\n2,owl\n"),
@@ -141,8 +143,7 @@ def test_label_types_are_one_where_classes_only_have_names(tmp_path, label_type)
         ("class_to_idx.json", {"cat": 0, "crane": 2}, "none for class 1.*two classes of one name"),
         ("class_to_idx.json", {"cat": 0, "dog": 0, "owl": 1}, "'cat' and 'dog' both"),
         ("class_to_idx.json", {"cat": 0, "dog": True, "owl": 2}, "'dog' has the index True"),
-        ("class_to_idx.json", {"0": "cat", "1": "dog", "2": "owl"}, "'0' has the index 'cat'"),
-        ("id2label.json", {"cat": 0, "dog": 1, "owl": 2}, "key 'cat'; expected the keys 0, 1, 2"),
+        ("id2label.json", {"cat": "a", "dog": "b"}, "key 'cat'; expected the keys 0, 1, 2"),
         ("l.json", {"-1": "cat", "0": "dog", "1": "owl"}, "key '-1'"),
         ("l.json", {"0": "cat", "1": "", "2": "owl"}, "label of class 1 is empty"),
         ("l.json", '["cat", "\\ud800", "owl"]', "label of class 1 is no valid text"),
