@@ -16,16 +16,15 @@ import stat
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shards.errors import NoImagesError, SourceError
+from shards.inputs import InputBatch
 from shards.names import shown
 
-__all__ = ["IgnoredReason", "InputBatch", "Listing", "list_directory"]
+__all__ = ["IgnoredReason", "Listing", "list_directory"]
 
 # Rows that are handed on at once: bounds memory (about 200 bytes a row), and makes the planner's
 # cost per batch (two binary searches a plan) vanish among that of its rows.
@@ -44,24 +43,6 @@ class IgnoredReason(StrEnum):
     SUBDIRECTORY = "subdirectory"
     OUTPUT = "output"
     VANISHED = "vanished"
-
-
-@dataclass(frozen=True, slots=True)
-class InputBatch:
-    """Some image files, in byte order of their paths.
-
-    Attributes:
-        paths: Absolute.
-        sizes: int64 [rows], bytes.
-        mtimes_ns: int64 [rows], nanoseconds since the epoch.
-    """
-
-    paths: list[bytes]
-    sizes: NDArray[np.int64]
-    mtimes_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 def list_directory(
@@ -161,7 +142,8 @@ class Listing:
 
     def _batch(self, paths: list[bytes], sizes: list[int], mtimes: list[int]) -> InputBatch:
         self.listed += len(paths)
-        return InputBatch(paths, np.array(sizes, np.int64), np.array(mtimes, np.int64))
+        offsets = np.zeros(len(paths), np.int64)
+        return InputBatch(paths, np.array(sizes, np.int64), np.array(mtimes, np.int64), offsets)
 
     def _directories(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         """Yield (directory with slash, sorted names of image files) in byte order of the paths.

@@ -3,8 +3,8 @@
 `OUT/state/plans/000001.parquet`, `000002.parquet`, ... are written once and never changed. Plan
 n+1 holds only images that plans 1 to n do not, and comes into being complete, under a name that
 only one run can take. A run that finds the name taken takes the winner's images out of its own
-plan and tries the next name. An image is its absolute path: directories that overlap, in one run
-or in several, share their images.
+plan and tries the next name. An image is its key (see shards.inputs): sources that overlap, in one
+run or in several, share their images.
 
 Planning is one pass over a sorted listing and the sorted plans, in batches: memory grows with the
 number of shards and plans, not of images.
@@ -21,16 +21,15 @@ from operator import lt
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from shards.errors import OutputError
-from shards.listing import InputBatch
+from shards.inputs import InputBatch, ShardInputs
 from shards.output import OutputTree, output_errors
 from shards.plan_file import PlanFile, PlanWriter
 from shards.plan_header import PlanHeader
 from shards.shard_ref import ShardRef
 
-__all__ = ["PlanLog", "PlanUpdate", "ShardInputs", "ShardRef", "work_key"]
+__all__ = ["PlanLog", "PlanUpdate", "ShardRef", "work_key"]
 
 # Each attempt that fails means that another run's plan succeeded: so many runs do not start within
 # one planning unless something is wrong.
@@ -39,28 +38,6 @@ MAX_ATTEMPTS = 100
 # Plans that may each keep the row group (1 to 2 MB) in which the last batch ended. With more, as
 # after a year of nights, it is decoded again for the next batch.
 MAX_PLANS_IN_MEMORY = 32
-
-
-@dataclass(frozen=True, slots=True)
-class ShardInputs:
-    """The images of one shard.
-
-    Attributes:
-        ref: Which shard.
-        root: Absolute directory that file names are relative to.
-        paths: Absolute, sorted.
-        sizes: int64 [rows], bytes when planned.
-        mtimes_ns: int64 [rows], nanoseconds since the epoch when planned.
-    """
-
-    ref: ShardRef
-    root: bytes
-    paths: list[bytes]
-    sizes: NDArray[np.int64]
-    mtimes_ns: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,9 +83,9 @@ class PlanLog:
         """Add a plan for those images that no plan holds.
 
         Args:
-            batches: Sorted by path, within and across; consumed once. If it raises, no plan is
+            batches: Sorted by key, within and across; consumed once. If it raises, no plan is
                 added.
-            root: Absolute directory above all of them.
+            root: Key of the directory that file names are relative to.
             shard_size: Rows of a new shard; the last may have fewer.
             run_id: Recorded in the plan.
 
@@ -124,7 +101,7 @@ class PlanLog:
             shard_size=shard_size,
             run_id=run_id,
         )
-        header = planning.add_plan(_in_order(batches, root), known=0, attempts=MAX_ATTEMPTS)
+        header = planning.add_plan(_in_order(batches), known=0, attempts=MAX_ATTEMPTS)
         return PlanUpdate(
             new_plan=header.plan if header else None,
             new_inputs=header.rows if header else 0,
@@ -143,7 +120,9 @@ class PlanLog:
             self._last_read = PlanFile(self._tree.plan_path(shard.plan))
         header = self._last_read.header
         rows = self._last_read.read(header.shard_rows(shard.ordinal))
-        return ShardInputs(shard, header.root, rows.paths, rows.sizes, rows.mtimes_ns)
+        return ShardInputs(
+            shard, header.root, rows.keys, rows.sizes, rows.mtimes_ns, rows.offsets, rows.extras
+        )
 
 
 def work_key(shard: ShardRef, *, model_id: str, schema_version: str) -> str:
@@ -184,7 +163,7 @@ class _Planning:
             for batch in batches:
                 new = self._take_covered(batch, plans)
                 with output_errors("write", final):
-                    writer.append(*new)
+                    writer.append(new)
             if writer.rows == 0:
                 return None
             with output_errors("write", final):
@@ -215,25 +194,21 @@ class _Planning:
             for ordinal in sorted(self.ordinals[plan])
         )
 
-    def _take_covered(
-        self, batch: InputBatch, plans: list[PlanFile]
-    ) -> tuple[pa.Array, pa.Array, pa.Array]:
+    def _take_covered(self, batch: InputBatch, plans: list[PlanFile]) -> pa.Table:
         """Count the rows that the plans hold, and return the others."""
-        paths = pa.array(batch.paths, pa.binary())
+        rows = batch.to_table()
+        keys = rows.column("key").chunk(0)
         is_new = np.ones(len(batch), np.bool_)
         for plan in plans:
-            for match in plan.match(batch, paths):
+            for match in plan.match(batch, keys):
                 is_new[match.rows] = False
                 self.changed += int(np.count_nonzero(match.changed))
                 self.ordinals[plan.header.plan].update(np.unique(match.shards).tolist())
             if len(plans) > MAX_PLANS_IN_MEMORY:
                 plan.forget()
-        self.covered += int(np.count_nonzero(~is_new))
-        return (
-            paths.filter(pa.array(is_new)),
-            pa.array(batch.sizes[is_new]),
-            pa.array(batch.mtimes_ns[is_new]),
-        )
+        new = int(np.count_nonzero(is_new))
+        self.covered += len(batch) - new
+        return rows if new == len(batch) else rows.filter(pa.array(is_new))
 
     def _plans_after(self, known: int) -> list[PlanFile]:
         """Open the plans known+1, known+2, ...
@@ -259,16 +234,13 @@ class _Planning:
         return plans
 
 
-def _in_order(batches: Iterable[InputBatch], root: bytes) -> Iterator[InputBatch]:
+def _in_order(batches: Iterable[InputBatch]) -> Iterator[InputBatch]:
     """Pass batches on, and see that they are what planning relies on."""
-    prefix = root.rstrip(b"/") + b"/"
     last = b""
     for batch in batches:
-        if not batch.paths:
+        if not batch.keys:
             continue
-        if not (batch.paths[0] > last and all(map(lt, batch.paths, batch.paths[1:]))):
-            raise ValueError(f"paths are not in ascending byte order after {last!r}")
-        last = batch.paths[-1]
-        if not (batch.paths[0].startswith(prefix) and last.startswith(prefix)):
-            raise ValueError(f"{batch.paths[0]!r} to {last!r} are not all below {root!r}")
+        if not (batch.keys[0] > last and all(map(lt, batch.keys, batch.keys[1:]))):
+            raise ValueError(f"keys are not in ascending byte order after {last!r}")
+        last = batch.keys[-1]
         yield batch

@@ -1,6 +1,6 @@
 """One file of the plan log: which images a run found first, and their shards.
 
-Rows are sorted by path, and a shard is `shard_size` consecutive rows, so a shard is found by
+Rows are sorted by key, and a shard is `shard_size` consecutive rows, so a shard is found by
 arithmetic and read without the rest. Row groups are whole shards. Files are compared with a sorted
 listing group by group, in Arrow buffers: no Python object per row that was there before.
 """
@@ -13,7 +13,6 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Self
 
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from shards.listing import InputBatch
+from shards.inputs import INPUT_SCHEMA, InputBatch, text_and_offsets
 from shards.plan_header import HEADER_KEY, PlanHeader, damaged, header_json, parse_header
 
 __all__ = ["Match", "PlanFile", "PlanWriter"]
@@ -31,20 +30,18 @@ __all__ = ["Match", "PlanFile", "PlanWriter"]
 # are some hundred groups in the footer.
 GROUP_ROWS = 16_384
 
-_SCHEMA = pa.schema(
-    [
-        pa.field("path", pa.binary(), nullable=False),
-        pa.field("size", pa.int64(), nullable=False),
-        pa.field("mtime_ns", pa.int64(), nullable=False),
-        pa.field("shard", pa.int32(), nullable=False),
-    ]
-)
+_SCHEMA = INPUT_SCHEMA.append(pa.field("shard", pa.int32(), nullable=False))
 _ENCODINGS = {
-    "path": "DELTA_BYTE_ARRAY",
+    "key": "DELTA_BYTE_ARRAY",
     "size": "DELTA_BINARY_PACKED",
     "mtime_ns": "DELTA_BINARY_PACKED",
+    "offset": "DELTA_BINARY_PACKED",
+    "extra": "PLAIN",
     "shard": "DELTA_BINARY_PACKED",
 }
+
+# What is compared with a listing; the others are read with a shard.
+_COMPARED = ["key", "size", "mtime_ns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,15 +82,16 @@ class PlanWriter:
             write_page_checksum=True,
         )
 
-    def append(self, paths: pa.Array, sizes: pa.Array, mtimes_ns: pa.Array) -> None:
-        """Add rows that sort after all before them."""
-        if len(paths) == 0:
+    def append(self, rows: pa.Table) -> None:
+        """Add rows, in INPUT_SCHEMA, that sort after all before them."""
+        if len(rows) == 0:
             return
-        shard = np.arange(self.rows, self.rows + len(paths)) // self._shard_size
-        columns = [paths, sizes, mtimes_ns, pa.array(shard, pa.int32())]
-        self._pending.append(pa.Table.from_arrays(columns, schema=_SCHEMA))
-        self._pending_rows += len(paths)
-        self.rows += len(paths)
+        shard = np.arange(self.rows, self.rows + len(rows)) // self._shard_size
+        self._pending.append(
+            rows.append_column(_SCHEMA.field("shard"), pa.array(shard, pa.int32()))
+        )
+        self._pending_rows += len(rows)
+        self.rows += len(rows)
         if self._pending_rows >= self._group_rows:
             self._flush(self._pending_rows // self._group_rows * self._group_rows)
 
@@ -156,24 +154,24 @@ class PlanFile:
             self._metadata = pq.read_metadata(source)
         self.header = parse_header(path, self._metadata)
         self._group = 0
-        self._loaded: tuple[int, pa.Table] | None = None
+        self._loaded: tuple[tuple[int, int], pa.Table] | None = None
 
-    def match(self, batch: InputBatch, paths: pa.Array) -> Iterator[Match]:
+    def match(self, batch: InputBatch, keys: pa.Array) -> Iterator[Match]:
         """Find the rows of a batch that this plan has; batches must come in order.
 
         Args:
-            batch: Sorted by path.
-            paths: `batch.paths` as Arrow binary.
+            batch: Sorted by key.
+            keys: `batch.keys` as Arrow binary.
         """
         while self._group < self._metadata.num_row_groups:
             low, high = self._bounds(self._group)
-            if low > batch.paths[-1]:
+            if low > batch.keys[-1]:
                 return
-            if high >= batch.paths[0]:
-                match = self._match_group(batch, paths)
+            if high >= batch.keys[0]:
+                match = self._match_group(batch, keys)
                 if len(match.rows):
                     yield match
-            if high > batch.paths[-1]:
+            if high > batch.keys[-1]:
                 return
             self._group += 1
             self._loaded = None
@@ -188,16 +186,11 @@ class PlanFile:
         parts = []
         for group in range(rows.start // group_rows, (rows.stop - 1) // group_rows + 1):
             first = group * group_rows
-            table = self._read_group(group)
+            table = self._read_group(group, INPUT_SCHEMA.names)
             parts.append(
                 table.slice(max(0, rows.start - first), rows.stop - max(first, rows.start))
             )
-        table = pa.concat_tables(parts).combine_chunks()
-        return InputBatch(
-            _bytes_list(_column(table, "path")),
-            _column(table, "size").to_numpy(),
-            _column(table, "mtime_ns").to_numpy(),
-        )
+        return InputBatch.from_table(pa.concat_tables(parts))
 
     def batches(self) -> Iterator[InputBatch]:
         """Yield all rows, a row group at a time."""
@@ -205,16 +198,16 @@ class PlanFile:
         for start in range(0, self.header.rows, step):
             yield self.read(range(start, min(start + step, self.header.rows)))
 
-    def _match_group(self, batch: InputBatch, paths: pa.Array) -> Match:
-        table = self._read_group(self._group)
-        planned = _column(table, "path")
+    def _match_group(self, batch: InputBatch, keys: pa.Array) -> Match:
+        table = self._read_group(self._group, _COMPARED)
+        planned = _column(table, "key")
         # Both sides cut to their common range: what was listed before and has not changed since
         # is equal as a whole, and the comparison is one memcmp.
-        start = bisect_left(batch.paths, planned[0].as_py())
-        stop = bisect_right(batch.paths, planned[-1].as_py())
-        first = bisect_left(planned, batch.paths[0], key=_to_bytes)
-        last = bisect_right(planned, batch.paths[-1], key=_to_bytes)
-        listed, planned = paths[start:stop], planned[first:last]
+        start = bisect_left(batch.keys, planned[0].as_py())
+        stop = bisect_right(batch.keys, planned[-1].as_py())
+        first = bisect_left(planned, batch.keys[0], key=_to_bytes)
+        last = bisect_right(planned, batch.keys[-1], key=_to_bytes)
+        listed, planned = keys[start:stop], planned[first:last]
         if listed.equals(planned):
             rows = np.arange(start, stop)
             found = np.arange(first, last)
@@ -232,21 +225,23 @@ class PlanFile:
         return Match(rows, shards, ~(same_size & same_time))
 
     def _bounds(self, group: int) -> tuple[bytes, bytes]:
-        """Return a row group's first and last path."""
+        """Return a row group's first and last key."""
         statistics = self._metadata.row_group(group).column(0).statistics
         if statistics is not None and statistics.has_min_max:
             return statistics.min, statistics.max
-        paths = _column(self._read_group(group), "path")  # Parquet leaves out very long bounds
-        return paths[0].as_py(), paths[-1].as_py()
+        keys = _column(self._read_group(group, _COMPARED), "key")  # very long bounds are left out
+        return keys[0].as_py(), keys[-1].as_py()
 
-    def _read_group(self, group: int) -> pa.Table:
-        if self._loaded is None or self._loaded[0] != group:
+    def _read_group(self, group: int, columns: list[str]) -> pa.Table:
+        if self._loaded is None or self._loaded[0] != (group, len(columns)):
             with _plan_errors(self._path), _opened(self._path) as source:
                 file = pq.ParquetFile(
                     source, metadata=self._metadata, page_checksum_verification=True
                 )
-                table = file.read_row_group(group, columns=["path", "size", "mtime_ns"])
-            self._loaded = (group, table.combine_chunks())
+                # Names that a file lacks are passed over: only format 1 has a "path".
+                table = file.read_row_group(group, columns=[*columns, "path"])
+            table = _in_format_2(table).select(columns).combine_chunks()
+            self._loaded = ((group, len(columns)), table)
         return self._loaded[1]
 
 
@@ -262,6 +257,20 @@ def _plan_errors(path: Path) -> Iterator[None]:
         raise damaged(path, str(error)) from error
 
 
+def _in_format_2(table: pa.Table) -> pa.Table:
+    """Name and complete the columns of format 1, which had neither archives nor extras."""
+    if "path" not in table.column_names:
+        return table
+    columns = {
+        "key": table.column("path"),
+        "size": table.column("size"),
+        "mtime_ns": table.column("mtime_ns"),
+        "offset": pa.repeat(pa.scalar(0, pa.int64()), len(table)),
+        "extra": pa.nulls(len(table), pa.string()),
+    }
+    return pa.table(columns, schema=INPUT_SCHEMA)
+
+
 def _column(table: pa.Table, name: str) -> pa.Array:
     """Return a column of a table whose chunks have been combined."""
     return table.column(name).chunk(0)
@@ -271,24 +280,10 @@ def _to_bytes(value: pa.Scalar) -> bytes:
     return value.as_py()  # type: ignore[no-any-return]
 
 
-def _text_and_offsets(paths: pa.Array) -> tuple[memoryview, NDArray[np.int32]]:
-    """Return a binary array's bytes, and where each value begins and ends in them."""
-    _, offsets, data = paths.buffers()
-    begins = np.frombuffer(offsets, np.int32)[paths.offset : paths.offset + len(paths) + 1]
-    return memoryview(data)[begins[0] : begins[-1]], begins - begins[0]
-
-
-def _bytes_list(paths: pa.Array) -> list[bytes]:
-    """Return the values; a third of the time of `to_pylist`, which makes a scalar of each."""
-    data, offsets = _text_and_offsets(paths)
-    text, ends = bytes(data), offsets.tolist()
-    return [text[start:stop] for start, stop in pairwise(ends)]
-
-
 def _digest(root: bytes, rows: pa.Table) -> str:
     """Return the SHA-256 over all that makes a shard's rows what they are."""
     rows = rows.combine_chunks()
-    data, offsets = _text_and_offsets(_column(rows, "path"))
+    data, offsets = text_and_offsets(_column(rows, "key"))
     digest = hashlib.sha256(b"nightshift shard 1\0")
     digest.update(len(root).to_bytes(8, "little") + root)
     digest.update(len(rows).to_bytes(8, "little"))

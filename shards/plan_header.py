@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from shards.errors import OutputError
-from shards.names import path_of, uris_of
+from shards.names import key_of, uris_of
 
 __all__ = ["HEADER_KEY", "PlanHeader", "damaged", "header_json", "parse_header"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had `path` for `key`, and neither `offset` nor `extra`."""
 
 HEADER_KEY = b"nightshift.plan"
 
@@ -24,14 +25,14 @@ class PlanHeader:
 
     Attributes:
         plan: Its number, from 1.
-        root: Absolute directory that was listed; file names in the table are relative to it.
+        root: Key of the directory that file names in the table are relative to.
         run_id: The run that made it.
         tool_version: The Nightshift that made it.
         created_at: ISO 8601, UTC.
         shard_size: Rows of each shard but the last.
         group_rows: Rows of each row group but the last.
         rows: Rows in all.
-        digests: SHA-256 of each shard's root, paths, sizes and times.
+        digests: SHA-256 of each shard's root, keys, sizes and times.
     """
 
     plan: int
@@ -68,14 +69,14 @@ def parse_header(path: Path, metadata: pq.FileMetaData) -> PlanHeader:
     if text is None:
         raise damaged(path, "it is no plan")
     fields = json.loads(text)
-    if (version := fields.pop("format_version")) != FORMAT_VERSION:
+    if not 1 <= (version := fields.pop("format_version")) <= FORMAT_VERSION:
         raise OutputError(
-            f"the plan {path} has format {version}, this Nightshift reads {FORMAT_VERSION}. "
+            f"the plan {path} has format {version}, this Nightshift reads 1 to {FORMAT_VERSION}. "
             "Use the version that wrote it, or another --output."
         )
     digests = fields["digests"]
     fields["digests"] = tuple(digests[i : i + 64] for i in range(0, len(digests), 64))
-    fields["root"] = path_of(fields["root"])
+    fields["root"] = key_of(fields["root"])
     header = PlanHeader(**fields)
     if header.rows != metadata.num_rows:
         raise damaged(path, f"it has {metadata.num_rows} rows instead of {header.rows}")

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from shards.columns import OptionalColumns
 from shards.errors import ErrorKind
 from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
+from shards.inputs import ShardInputs
 from shards.names import file_names_of, uris_of
-from shards.plan import ShardInputs
 from shards.ranking import ENTRY, Ranking, list_array, topk_column, wide_columns
 
 __all__ = ["ShardResults", "build_table", "encode", "footer_of", "schema_v1"]
@@ -147,8 +147,8 @@ def build_table(
     kinds, texts = _error_columns(rows, errors)
     ranked = (names, results.label_ids, results.scores, failed, ranking)
     columns = {
-        "uri": pa.array(uris_of(inputs.paths), pa.string()),
-        "file_name": pa.array(file_names_of(inputs.paths, inputs.root), pa.string()),
+        "uri": pa.array(uris_of(inputs.keys), pa.string()),
+        "file_name": pa.array(file_names_of(inputs.keys, inputs.root), pa.string()),
         "status": pa.array(["ok", "error"]).take(pa.array(failed.astype(np.int8))),
         "label": names.take(best),
         "label_id": best,

@@ -15,7 +15,7 @@ class ShardRef:
         plan: Number of the plan, from 1.
         ordinal: Number of the shard in it, from 0.
         rows: Images in it.
-        digest: SHA-256 of its root, paths, sizes and times.
+        digest: SHA-256 of its root, keys, sizes and times.
     """
 
     plan: int

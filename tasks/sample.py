@@ -16,8 +16,9 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from shards.inputs import ShardInputs
 from shards.listing import list_directory
-from shards.plan import PlanLog, ShardInputs
+from shards.plan import PlanLog
 from shards.shard_ref import ShardRef
 
 __all__ = ["Candidate", "Sample", "draw", "in_directory", "in_shards", "real_paths", "targets"]
@@ -93,7 +94,7 @@ def in_directory(
     listing = list_directory(directory, extensions=extensions, recursive=recursive)
     for batch in listing:
         sizes, mtimes = batch.sizes.tolist(), batch.mtimes_ns.tolist()
-        for path, size, mtime_ns in zip(batch.paths, sizes, mtimes, strict=True):
+        for path, size, mtime_ns in zip(batch.keys, sizes, mtimes, strict=True):
             yield _candidate(path, listing.root, size, mtime_ns)
 
 
@@ -125,7 +126,7 @@ def _folder(candidate: Candidate) -> str:
 
 def _in_shard(inputs: ShardInputs) -> Iterator[Candidate]:
     sizes, mtimes = inputs.sizes.tolist(), inputs.mtimes_ns.tolist()
-    for path, size, mtime_ns in zip(inputs.paths, sizes, mtimes, strict=True):
+    for path, size, mtime_ns in zip(inputs.keys, sizes, mtimes, strict=True):
         yield _candidate(path, inputs.root, size, mtime_ns)
 
 

@@ -25,7 +25,8 @@ from shards.commit import publish
 from shards.decode import Decoded, Limits
 from shards.errors import ErrorKind, ImageError
 from shards.footer import WORK_SCHEMA, Provenance
-from shards.plan import PlanLog, ShardInputs, ShardRef, work_key
+from shards.inputs import ShardInputs
+from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, footer_of
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
@@ -154,7 +155,7 @@ class ShardWork:
             inputs = self._log.read(shard)
             self._open.append(Sheet.of(self._job, inputs))
             self._send(Started(shard=shard.id))
-            yield from inputs.paths
+            yield from inputs.keys
 
     def _take(self, batch: Batch[bytes, Decoding]) -> None:
         taken = 0

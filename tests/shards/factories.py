@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from shards.errors import ErrorKind
 from shards.footer import FooterInfo, Provenance
-from shards.listing import InputBatch
-from shards.plan import PlanUpdate, ShardInputs, ShardRef
+from shards.inputs import InputBatch, ShardInputs
+from shards.plan import PlanUpdate, ShardRef
 from shards.predictions import ShardResults, build_table, footer_of
 from shards.ranking import Ranking
 
@@ -28,14 +28,14 @@ def batches(
     ordered = sorted(set(paths))
     for start in range(0, len(ordered), rows):
         part = ordered[start : start + rows]
-        yield InputBatch(
-            part, np.full(len(part), size, np.int64), np.full(len(part), mtime_ns, np.int64)
-        )
+        sizes, mtimes = (np.full(len(part), value, np.int64) for value in (size, mtime_ns))
+        yield InputBatch(part, sizes, mtimes, np.zeros(len(part), np.int64))
 
 
 def shard_inputs(paths: Sequence[bytes], root: bytes = b"/data") -> ShardInputs:
     zeros = np.zeros(len(paths), np.int64)
-    return ShardInputs(ShardRef(1, 0, len(paths), "d" * 64), root, list(paths), zeros, zeros.copy())
+    ref = ShardRef(1, 0, len(paths), "d" * 64)
+    return ShardInputs(ref, root, list(paths), zeros, zeros, zeros)
 
 
 def results(
@@ -97,4 +97,4 @@ def footer(rows: pa.Table, key: str = "w" * 64) -> FooterInfo:
 def all_paths(updates: Iterable[PlanUpdate], log: Any) -> list[bytes]:
     """Every path of every shard that updates name, each shard once."""
     shards = sorted({shard for update in updates for shard in update.shards})
-    return [path for shard in shards for path in log.read(shard).paths]
+    return [path for shard in shards for path in log.read(shard).keys]

@@ -32,7 +32,7 @@ def make(root: Path, *names: bytes) -> None:
 def listed(root: Path | bytes, **options):
     """Relative paths of what is listed, and the counts."""
     found = list_directory(os.fsencode(root), **{"extensions": EXTENSIONS, **options})
-    paths = [path for batch in found for path in batch.paths]
+    paths = [path for batch in found for path in batch.keys]
     assert found.listed == len(paths)
     return [os.path.relpath(path, found.root) for path in paths], dict(found.ignored)
 
@@ -63,7 +63,7 @@ def test_order_is_the_byte_order_of_full_paths(tmp_path_factory, monkeypatch, tr
     sizes = [len(batch) for batch in found]
     assert sum(sizes) == len(made)
     again = list_directory(root, extensions=EXTENSIONS)
-    assert [path for batch in again for path in batch.paths] == sorted(made)
+    assert [path for batch in again for path in batch.keys] == sorted(made)
 
 
 def test_directories_sort_with_their_slash(tmp_path):
@@ -129,7 +129,7 @@ def test_a_listed_link_has_the_size_of_its_target(tmp_path):
     make(tmp_path, b".store/0123456789")
     os.symlink(".store/0123456789", tmp_path / "annexed.jpg")
     [batch] = list_directory(os.fsencode(tmp_path), extensions=EXTENSIONS)
-    assert batch.paths == [os.fsencode(tmp_path / "annexed.jpg")]
+    assert batch.keys == [os.fsencode(tmp_path / "annexed.jpg")]
     assert batch.sizes.tolist() == [len(".store/0123456789")]
 
 
@@ -208,14 +208,14 @@ def test_a_link_as_root_keeps_its_name(tmp_path):
     os.symlink("real", tmp_path / "latest")
     found = list_directory(os.fsencode(tmp_path / "latest"), extensions=EXTENSIONS)
     [batch] = found
-    assert batch.paths == [os.fsencode(tmp_path / "latest/a.jpg")]
+    assert batch.keys == [os.fsencode(tmp_path / "latest/a.jpg")]
 
 
 def test_a_relative_root_becomes_absolute(tmp_path):
     make(tmp_path, b"images/a.jpg")
     os.chdir(tmp_path)
     [batch] = list_directory(b"images//", extensions=EXTENSIONS)
-    assert batch.paths == [os.fsencode(tmp_path / "images/a.jpg")]
+    assert batch.keys == [os.fsencode(tmp_path / "images/a.jpg")]
 
 
 def test_a_root_that_is_no_directory_is_refused(tmp_path):

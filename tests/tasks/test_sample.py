@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.errors import NoImagesError, SourceError
-from shards.plan import ShardInputs, ShardRef
+from shards.inputs import ShardInputs
+from shards.plan import ShardRef
 from tasks.sample import Candidate, draw, in_directory, in_shards, real_paths, targets
 
 
@@ -77,7 +78,8 @@ class Log:
     def read(self, shard):
         self.read_ids.append(shard.id)
         paths = [b"/root/%06d/%d.jpg" % (shard.ordinal, number) for number in range(2)]
-        return ShardInputs(shard, b"/root", paths, np.ones(2, np.int64), np.ones(2, np.int64))
+        ones = np.ones(2, np.int64)
+        return ShardInputs(shard, b"/root", paths, ones, ones, np.zeros(2, np.int64))
 
 
 def test_of_many_shards_some_are_read_and_always_the_same():
@@ -99,6 +101,7 @@ def test_names_are_relative_to_the_root_of_the_listing(archive):
             [c.path for c in listed(root)],
             np.array([1, 2]),
             np.array([c.mtime_ns for c in listed(root)]),
+            np.zeros(2, np.int64),
         )
     )
     assert list(in_shards(shard, [ShardRef(1, 0, 2, "")])) == listed(root)
