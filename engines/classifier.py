@@ -108,6 +108,13 @@ class Classifier(Protocol):
             CudaError: A CUDA call failed.
         """
 
+    def leave_logits(self) -> None:
+        """Fetch no logits from now on, for a classifier that was tried on a few images first.
+
+        Raises:
+            RuntimeError: Slots are lent or in flight, or this is closed.
+        """
+
     def close(self) -> None:
         """Wait for work in flight and free everything. Idempotent; use after it raises."""
 

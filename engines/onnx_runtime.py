@@ -162,6 +162,17 @@ class OnnxRuntimeClassifier:
             embedding=results.get(EMBEDDING),
         )
 
+    def leave_logits(self) -> None:
+        """Fetch no logits from now on.
+
+        Raises:
+            RuntimeError: Slots are lent or in flight, or this is closed.
+        """
+        self._open_session()
+        if len(self._free) < self.slot_count:
+            raise RuntimeError("slots are lent or in flight: collect first")
+        self._outputs = tuple(name for name in self._outputs if name != LOGITS)
+
     def close(self) -> None:
         """Free the model and the slots; batches that nobody collected are dropped. Idempotent."""
         self._session = None

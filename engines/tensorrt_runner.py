@@ -25,7 +25,7 @@ from engines.errors import CudaError, EngineError, InferenceError
 from engines.ownership import Drained, Resources, close_after
 from engines.tensorrt_engine import BatchLayout, Engine
 from engines.tensorrt_slots import HostSlot, Lane
-from engines.wrap import fetched
+from engines.wrap import LOGITS, fetched
 
 __all__ = ["TensorRTClassifier"]
 
@@ -184,6 +184,18 @@ class TensorRTClassifier:
             slot.finished.synchronize()
         self._free.append(slot)
         return slot.predictions()
+
+    def leave_logits(self) -> None:
+        """Fetch no logits from now on; their page-locked memory stays.
+
+        Raises:
+            RuntimeError: Slots are lent or in flight, or this is closed.
+        """
+        self._require_open()
+        if len(self._free) < self.slot_count:
+            raise RuntimeError("slots are lent or in flight: collect first")
+        for slot in self._ring:
+            slot.leave(LOGITS)
 
     def close(self) -> None:
         """Wait for work in flight, drop its results and free everything. Idempotent.

@@ -81,6 +81,11 @@ class HostSlot:
         )
         return Predictions(label_ids=label_ids, scores=scores, logits=logits, embedding=embedding)
 
+    def leave(self, name: str) -> None:
+        """Download this output no more; nothing may be in flight."""
+        self._fetched = tuple(output for output in self._fetched if output.name != name)
+        self._result_views.pop(name, None)
+
     def close(self) -> None:
         """Give the memory back; nothing may be in flight. Idempotent."""
         self._owned.close()

@@ -92,6 +92,24 @@ class ClassifierContract(ABC):
         assert not np.shares_memory(slots[0].images, slots[1].images)
         assert not np.shares_memory(slots[1].images, slots[2].images)
 
+    def test_logits_can_be_left_once_nothing_is_under_way(self, classifier, model):
+        images = self.images(3)
+        slot = classifier.acquire()
+        with pytest.raises(RuntimeError, match="collect first"):
+            classifier.leave_logits()
+        slot.images[:3] = images
+        classifier.submit(slot, 3)
+        with pytest.raises(RuntimeError, match="collect first"):
+            classifier.leave_logits()
+        self.check(model, images, classifier.collect())
+        for _ in range(2):
+            classifier.leave_logits()
+            for _ in range(SLOTS + 1):
+                self.check(model, images, self.infer(classifier, images), with_logits=False)
+        classifier.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            classifier.leave_logits()
+
     @pytest.mark.parametrize("count", range(1, BATCH_SIZE + 1))
     def test_every_batch_size_equals_the_reference(self, classifier, model, count):
         images = self.images(count, seed=count)
