@@ -36,6 +36,9 @@ Kind = Literal["logits", "probabilities", "scores", "log-probabilities"]
 RANGE_TOLERANCE = 1e-3
 """A float16 near 1 is exact to 0.0005; logits miss [0, 1] by whole units."""
 
+ZERO_TOLERANCE = 1e-6
+"""What float32 arithmetic written out may leave below 0; small logits are negative by far more."""
+
 SUM_TOLERANCE = 5e-3
 """Of a row of float16 probabilities: each is exact to one part in 2,048, and what is lost of the
 smallest (2^-25 of each class) makes 0.0007 for 22,000 classes."""
@@ -94,6 +97,9 @@ _KEEPS_UNBOUNDED = {
 """What they make of a first input without bounds has none either, or not both."""
 
 _ARITHMETIC = {"Add", "Div", "Mul", "Sub"}
+_JOINS = {"Add", "Concat", "Sub", "Sum"}
+"""Heads are added up, as of distilled models, or laid side by side and averaged."""
+
 _DOMAINS = {"", "ai.onnx", "com.microsoft"}
 
 
@@ -179,7 +185,8 @@ def _of_logits(output: Output, problem: object, classes: int) -> Recognized:
 
 def _of_run(model: ModelProto, info: GraphInfo, spec: PreprocessSpec) -> Output:
     """Ask the model itself."""
-    last = _last_operator(model.graph, info.output_name)
+    graph = model.graph
+    last = _Values(graph, _producers(graph)).maker(info.output_name) or "its own input"
     try:
         rows = sample_outputs(model, info, spec)
     except (InferenceError, ModelError) as error:
@@ -211,7 +218,7 @@ def kind_of_rows(rows: NDArray[np.floating]) -> Kind:
     values = np.asarray(rows, np.float64)
     if np.isnan(values).any() or np.isposinf(values).any():
         return "logits"
-    if values.min() >= -RANGE_TOLERANCE and values.max() <= 1 + RANGE_TOLERANCE:
+    if values.min() >= -ZERO_TOLERANCE and values.max() <= 1 + RANGE_TOLERANCE:
         if _adds_up(values):
             return "probabilities"
         return "logits" if (values == values[:1]).all() else "scores"
@@ -227,7 +234,7 @@ def _adds_up(rows: NDArray[np.float64]) -> bool:
 def _of_graph(graph: GraphProto, name: str) -> Output | None:
     """Follow the output backwards to an operator that says what it is; None where none does."""
     producers = _producers(graph)
-    constants = _Constants(graph, producers)
+    values = _Values(graph, producers)
     kept = True
     while (node := producers.pop(name, None)) is not None and node.domain in _DOMAINS:
         kind = node.op_type
@@ -235,10 +242,11 @@ def _of_graph(graph: GraphProto, name: str) -> Output | None:
             final = Output(kind=_FINAL[kind], because=f"the graph ends in {kind}")
             return final if kept else None
         if kind in _UNBOUNDED:
-            bounded = any(_is_bounded(producers, value) for value in node.input)
+            # Classes may be merged behind an activation, as by a matrix of zeros and ones.
+            bounded = any(values.maker(value) in _FINAL for value in node.input)
             logits = Output(kind="logits", because=f"the output is made by {kind}: logits")
             return None if bounded else logits
-        following = _follow(node, constants)
+        following = _follow(node, values)
         if following is None:
             return None
         kept = kept and kind in _KEEPS_VALUES
@@ -246,50 +254,30 @@ def _of_graph(graph: GraphProto, name: str) -> Output | None:
     return None
 
 
-def _follow(node: NodeProto, constants: _Constants) -> str | None:
+def _follow(node: NodeProto, values: _Values) -> str | None:
     """The input whose lack of bounds the node's output inherits."""
     if node.op_type in _KEEPS_VALUES or node.op_type in _KEEPS_UNBOUNDED:
         return str(node.input[0])
     if node.op_type == "Clip":
-        return str(node.input[0]) if constants.clips_wider_than_probabilities(node) else None
+        return str(node.input[0]) if values.clips_wider_than_probabilities(node) else None
     if node.op_type in _ARITHMETIC:
-        varying = [str(name) for name in node.input if not constants.is_constant(name)]
-        dividend = node.op_type != "Div" or varying == [node.input[0]]
-        return varying[0] if len(varying) == 1 and dividend else None
-    return None
-
-
-def _is_bounded(producers: Mapping[str, NodeProto], name: str) -> bool:
-    """Whether a value is made by an activation: classes may be merged behind it, as by a Gemm."""
-    seen: set[str] = set()
-    while (node := producers.get(name)) is not None and name not in seen:
-        seen.add(name)
-        if node.op_type not in _KEEPS_VALUES:
-            return node.op_type in _FINAL
-        name = node.input[0]
-    return False
-
-
-def _last_operator(graph: GraphProto, name: str) -> str:
-    """The operator that makes a value, behind those that only reshape it."""
-    producers = _producers(graph)
-    while (node := producers.pop(name, None)) is not None:
-        if node.op_type not in _KEEPS_VALUES or not node.input:
-            return str(node.op_type)
-        name = node.input[0]
-    return "its own input"
+        varying = [str(name) for name in node.input if not values.is_constant(name)]
+        if len(varying) == 1 and (node.op_type != "Div" or varying == [node.input[0]]):
+            return varying[0]
+    joined = node.op_type in _JOINS and all(values.maker(v) in _UNBOUNDED for v in node.input)
+    return str(node.input[0]) if joined else None
 
 
 def _producers(graph: GraphProto) -> dict[str, NodeProto]:
     return {name: node for node in graph.node for name in node.output if name}
 
 
-class _Constants:
-    """Which values of a graph are the same for every image."""
+class _Values:
+    """What can be told of the values of a graph, whatever the image."""
 
     def __init__(self, graph: GraphProto, producers: Mapping[str, NodeProto]) -> None:
         self._initializers = {tensor.name: tensor for tensor in graph.initializer}
-        self._producers = dict(producers)
+        self._producers = dict(producers)  # the walk takes nodes out of the other
 
     def is_constant(self, name: str) -> bool:
         """Whether a value is a weight, or made of weights alone."""
@@ -304,6 +292,13 @@ class _Constants:
             todo += [given for given in node.input if given not in seen]
             seen.update(node.input)
         return True
+
+    def maker(self, name: str) -> str | None:
+        """The operator that makes a value, behind those that only reshape it."""
+        node = self._producers.get(name)
+        while node is not None and node.op_type in _KEEPS_VALUES:
+            node = self._producers.get(node.input[0])
+        return None if node is None else str(node.op_type)
 
     def clips_wider_than_probabilities(self, node: NodeProto) -> bool:
         """Whether a Clip is none that makes scores: it reaches above 1, or has no upper bound."""
