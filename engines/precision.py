@@ -16,8 +16,9 @@ from onnx import ModelProto
 
 from engines.errors import BackendUnavailableError, ModelError
 from engines.quantize.calibration import Calibration
+from engines.quantize.opset import with_opset
 from engines.quantize.placement import OWN_PREFIX as OWN_NODE_PREFIX
-from engines.quantize.target import Target, with_opset
+from engines.quantize.target import Target
 
 __all__ = ["OWN_NODE_PREFIX", "Target", "apply_precision", "precision_recipe"]
 

@@ -35,9 +35,10 @@ from engines.quantize.calibrate import calibrate
 from engines.quantize.calibration import Calibration
 from engines.quantize.for_tensorrt import place_for_tensorrt
 from engines.quantize.insert import insert_pairs
+from engines.quantize.opset import with_opset
 from engines.quantize.placement import Placement
 from engines.quantize.simplify import simplify
-from engines.quantize.target import Target, with_opset
+from engines.quantize.target import Target
 from engines.quantize.wiring import Edge, Wiring
 from engines.report.times import LayerTimes
 from engines.settings import BuilderSettings, EngineSettings

@@ -9,8 +9,9 @@ from engines.quantize.calibration import Calibration
 from engines.quantize.for_cpu import place_for_cpu
 from engines.quantize.for_tensorrt import place_for_tensorrt
 from engines.quantize.insert import Scheme, insert_pairs
+from engines.quantize.opset import with_opset
 from engines.quantize.simplify import simplify
-from engines.quantize.target import Target, with_opset
+from engines.quantize.target import Target
 from engines.quantize.wiring import Wiring
 
 __all__ = ["holds_pairs", "quantize"]

@@ -12,9 +12,7 @@ from __future__ import annotations
 from onnx import NodeProto
 
 from engines.quantize.placement import (
-    CONVOLUTIONS,
     Placement,
-    activation_of,
     is_own,
     leading,
     weighted_nodes,
@@ -22,6 +20,9 @@ from engines.quantize.placement import (
 from engines.quantize.wiring import Edge, Wiring
 
 __all__ = ["place_for_cpu"]
+
+DISAPPEARING = ("Relu", "Clip")
+"""Activations that bytes do by themselves, as they end at 0 and at the upper bound."""
 
 INT8_WHERE_INPUTS_ARE = (
     "Add",
@@ -53,19 +54,28 @@ def place_for_cpu(wiring: Wiring) -> Placement:
         if node.name in weighted:
             placement.add_weighted(node)
             quantized.add(node.input[0])
-            if node.op_type in CONVOLUTIONS:
-                quantized.add(activation_of(wiring, node.output[0]))
+            if node.op_type == "Conv":
+                quantized.add(_after_activation(wiring, node.output[0]))
         elif (
             node.op_type in INT8_WHERE_INPUTS_ARE
             and node.name in before_another
             and _all_in(quantized, node)
         ):
-            quantized.add(activation_of(wiring, node.output[0]))
+            quantized.add(_after_activation(wiring, node.output[0]))
             if node.op_type == "MaxPool":
                 placement.same_range[node.output[0]] = node.input[0]
     for tensor in quantized:
         placement.edges.update(_edges_outside(wiring, tensor))
     return placement
+
+
+def _after_activation(wiring: Wiring, tensor: str) -> str:
+    """The tensor behind the activation that disappears in the pair after it; or itself."""
+    reader = wiring.only_reader(tensor)
+    if reader is None or is_own(reader) or reader.op_type not in DISAPPEARING:
+        return tensor
+    output: str = reader.output[0]
+    return output
 
 
 def _all_in(quantized: set[str], node: NodeProto) -> bool:

@@ -14,7 +14,6 @@ from onnx import NodeProto
 
 from engines.quantize.placement import (
     ACTIVATIONS,
-    CONVOLUTIONS,
     MATRIX,
     Placement,
     is_own,
@@ -60,7 +59,7 @@ def _first_convolutions(wiring: Wiring) -> set[str]:
     for node in wiring.nodes.values():
         if is_own(node) or not any(name in before for name in node.input):
             continue
-        if node.op_type in CONVOLUTIONS:
+        if node.op_type == "Conv":
             found.add(node.name)
         elif node.op_type not in MATRIX:
             before.update(node.output)

@@ -13,7 +13,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from engines.errors import ModelError
 from engines.quantize.calibration import Range
-from engines.quantize.placement import CONVOLUTIONS, Placement
+from engines.quantize.placement import Placement
 from engines.quantize.wiring import Edge, Wiring
 
 __all__ = ["Scheme", "insert_pairs"]
@@ -93,7 +93,7 @@ class _Writer:
                     node.input[index] = self._activation(edge, node.input[index])
                 elif edge in self.placement.weights:
                     node.input[index] = self._weight(node, edge)
-            if self.scheme.biases and node.op_type in CONVOLUTIONS:
+            if self.scheme.biases and node.op_type == "Conv":
                 self._bias(node)
         nodes = [
             onnx.NodeProto.FromString(new.SerializeToString())
@@ -135,7 +135,7 @@ class _Writer:
         weight = numpy_helper.to_array(self.wiring.weights[name])
         others = tuple(index for index in range(weight.ndim) if index != axis)
         scale = self._scale(np.abs(weight).max(axis=others) / INT8_MAX)
-        if node.op_type in CONVOLUTIONS:
+        if node.op_type == "Conv":
             scale = np.maximum(scale, self._least_for_bias(node))
         key = f"{name}/{edge.node}" if name in self.made else name
         self.scales[key] = scale

@@ -9,13 +9,15 @@ from onnx import NodeProto, TensorProto
 
 from engines.quantize.wiring import Edge, Wiring, attribute
 
-__all__ = ["OWN_PREFIX", "Placement", "activation_of", "is_own", "leading", "weighted_nodes"]
+__all__ = ["OWN_PREFIX", "Placement", "is_own", "leading", "weighted_nodes"]
 
 OWN_PREFIX = "nightshift/"
 """Nodes that wrap the model; see engines.wrap."""
 
 MATRIX = ("Gemm", "MatMul")
-CONVOLUTIONS = ("Conv", "ConvTranspose")
+WEIGHTED = ("Conv", *MATRIX)
+"""Operators with weights; a classifier has no transposed convolutions."""
+
 ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
 """Backends compute these together with the convolution or sum before them."""
 
@@ -57,7 +59,7 @@ def weighted_nodes(wiring: Wiring) -> Iterator[NodeProto]:
     """
     before_another = leading(wiring)
     for node in wiring.nodes.values():
-        if is_own(node) or node.op_type not in (*CONVOLUTIONS, *MATRIX):
+        if is_own(node) or node.op_type not in WEIGHTED:
             continue
         if node.op_type in MATRIX and node.name not in before_another:
             continue
@@ -77,20 +79,9 @@ def leading(wiring: Wiring) -> set[str]:
     found: set[str] = set()
     for node in reversed(list(wiring.nodes.values())):
         after = [reader for name in node.output for reader in wiring.read_by(name)]
-        if any(
-            reader.name in found or reader.op_type in (*CONVOLUTIONS, *MATRIX) for reader in after
-        ):
+        if any(reader.name in found or reader.op_type in WEIGHTED for reader in after):
             found.add(node.name)
     return found
-
-
-def activation_of(wiring: Wiring, tensor: str) -> str:
-    """The tensor after the activation that is computed with a tensor's maker; or itself."""
-    reader = wiring.only_reader(tensor)
-    if reader is None or is_own(reader) or reader.op_type not in ACTIVATIONS:
-        return tensor
-    output: str = reader.output[0]
-    return output
 
 
 def _channel_axis(node: NodeProto) -> int:
@@ -99,4 +90,4 @@ def _channel_axis(node: NodeProto) -> int:
         return 0
     if node.op_type == "Gemm":
         return 0 if attribute(node, "transB", 0) else 1
-    return 1  # ConvTranspose [in, out / group, ...], MatMul [in, out]
+    return 1  # MatMul: [in, out]

@@ -11,7 +11,7 @@ from collections import deque
 
 from onnx import NodeProto
 
-from engines.quantize.placement import ACTIVATIONS, CONVOLUTIONS, Placement, is_own
+from engines.quantize.placement import ACTIVATIONS, Placement, is_own
 from engines.quantize.wiring import Edge, Wiring
 
 __all__ = ["fusible_convolution", "residual_inputs"]
@@ -49,7 +49,7 @@ def fusible_convolution(wiring: Wiring, placement: Placement, tensor: str) -> No
     if wiring.only_reader(tensor) is None:
         return None
     maker = wiring.maker.get(tensor)
-    if maker is None or maker.op_type not in CONVOLUTIONS:
+    if maker is None or maker.op_type != "Conv":
         return None
     return maker if Edge(maker.name, 0) in placement.edges else None
 

@@ -15,6 +15,8 @@ SIDE = 32
 BLOCKS = (
     "plain",
     "relu6",
+    "leaky",
+    "before",
     "identity",
     "downsample",
     "depthwise",
@@ -75,6 +77,11 @@ class _Network:
                 for name, value in (("zero", 0.0), ("six", 6.0)):
                     self.weights[name] = np.array(value, np.float32)
                 return self.add("Clip", self.conv(x, channels, channels), "zero", "six"), channels
+            case "leaky":
+                return self.add("LeakyRelu", self.conv(x, channels, channels)), channels
+            case "before":  # a residual block whose norm and activation stand before its weights
+                norm = self.add("Relu", self.norm(x, channels))
+                return self.add("Add", x, self.conv(norm, channels, channels, scale=0.5)), channels
             case "identity":
                 return self.residual(x, x, channels, channels, 1), channels
             case "downsample":
@@ -84,7 +91,8 @@ class _Network:
                 deep = self.add("Relu", self.conv(x, channels, channels, group=channels))
                 return self.add("Add", self.conv(deep, channels, channels, kernel=1), x), channels
             case "batch_norm":
-                return self.add("Relu", self.batch_norm(x, channels)), channels
+                conv = self.conv(x, channels, channels, bias=False)
+                return self.add("Relu", self.norm(conv, channels)), channels
             case "max_pool":
                 conv = self.add("Relu", self.conv(x, channels, channels))
                 return self.add("MaxPool", conv, kernel_shape=[2, 2], strides=[1, 1]), channels
@@ -105,11 +113,10 @@ class _Network:
         branch = self.conv(branch, wide, wide, scale=0.5)
         return self.add("Relu", self.add("Add", branch, skip))
 
-    def batch_norm(self, x: str, channels: int) -> str:
-        conv = self.conv(x, channels, channels, bias=False)
+    def norm(self, x: str, channels: int) -> str:
         parameters = [self.weight(channels) for _ in range(4)]
         self.weights[parameters[3]] = np.abs(self.weights[parameters[3]]) + np.float32(0.5)
-        return self.add("BatchNormalization", conv, *parameters)
+        return self.add("BatchNormalization", x, *parameters)
 
     def squeeze(self, x: str, channels: int) -> str:
         """Squeeze and excitation: channels weighed by what all pixels say."""
