@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from engines.device import device_info
@@ -16,7 +17,8 @@ from engines.store import StoredEngine
 from tasks.backends import GpuBackend
 from tasks.candidates import Candidates
 from tasks.decision import Decision, gate_lines
-from tasks.engine import engine_settings, memory_limit_bytes
+from tasks.engine import engine_settings, engine_store, memory_limit_bytes
+from tasks.engine_report import keep_findings
 from tasks.errors import SettingsError
 from tasks.prepare import check_image_folders, model_request
 from tasks.proof import proof_for_build
@@ -38,6 +40,7 @@ class KeptEngine:
         why: Why it was built, one sentence each; empty where it was not.
         path: Of its plan.
         plan_bytes: Size of its plan.
+        report: The page that shows what TensorRT made of the model; None where it was not written.
     """
 
     key: str
@@ -46,6 +49,7 @@ class KeptEngine:
     why: tuple[str, ...]
     path: str
     plan_bytes: int
+    report: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,7 @@ class BuildSummary:
             f", {self.device}, TensorRT {self.versions['tensorrt']}.",
             *([f"Why: {'; '.join(engine.why)}"] if engine.why else []),
             f"Plan: {engine.path} ({engine.plan_bytes / 2**20:,.1f} MiB)",
+            *([f"Report: {engine.report}"] if engine.report else []),
             *gate_lines(self.precision, self.gate),
             *([] if self.throughput is None else _table(self.throughput)),
         ]
@@ -132,7 +137,8 @@ def build_engine(settings: BuildSettings) -> BuildSummary:
             how = "Built" if engine.built else "Found"
             _log.info("%s %s in %.1f s", how, engine.folder, engine.seconds)
             throughput = _measure(engine, settings, model) if settings.measure else None
-            return _summary(engine, model, decision, throughput)
+            page = keep_findings(engine_store(settings), engine.key, throughput)
+            return _summary(engine, model, decision, throughput, page)
 
     return backend.load(decision.precision, load)
 
@@ -152,7 +158,11 @@ def _measure(engine: StoredEngine, settings: BuildSettings, model: Model) -> Thr
 
 
 def _summary(
-    engine: StoredEngine, model: Model, decision: Decision, throughput: Throughput | None
+    engine: StoredEngine,
+    model: Model,
+    decision: Decision,
+    throughput: Throughput | None,
+    page: Path | None,
 ) -> BuildSummary:
     manifest = engine.manifest
     return BuildSummary(
@@ -170,6 +180,7 @@ def _summary(
             why=engine.why,
             path=str(engine.folder / "engine.plan"),
             plan_bytes=len(engine.plan),
+            report=None if page is None else str(page),
         ),
         batch=manifest.batch,
         height=manifest.height,

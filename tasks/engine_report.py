@@ -41,15 +41,20 @@ class ShownEngine:
     kept: Path | None
 
 
-def keep_findings(store: EngineStore, key: str, throughput: Throughput | None) -> None:
-    """Put an engine's throughput and its page beside it; what fails costs a warning only."""
+def keep_findings(store: EngineStore, key: str, throughput: Throughput | None) -> Path | None:
+    """Put an engine's throughput and its page beside it; what fails costs a warning only.
+
+    Returns:
+        Where the page lies; None where it could not be made or written.
+    """
     try:
         if throughput is not None:
             content = json.dumps(throughput_json(throughput), indent=1).encode() + b"\n"
             write_beside(store.folder(key), THROUGHPUT_FILE, content)
-        write_report(store, key)
+        return write_report(store, key).kept
     except (OSError, PlanError) as error:
         _log.warning("There is no report on the engine: %s", error)
+        return None
 
 
 def write_report(store: EngineStore, key: str) -> ShownEngine:
