@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -87,11 +88,11 @@ def read_json_text(text: str, where: str) -> object:
     """
 
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        document = dict(pairs)
-        if len(document) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = next(key for key in keys if keys.count(key) > 1)
-            raise ModelError(f"{where} has the key {twice!r} twice; expected one for each class")
+        document: dict[str, object] = {}
+        for key, value in pairs:
+            if key in document:
+                raise ModelError(f"{where} has the key {key!r} twice; expected one for each class")
+            document[key] = value
         return document
 
     try:
@@ -111,7 +112,9 @@ def table_names(text: str, where: str, *, tabs: bool) -> ClassNames:
     """
     delimiter = "\t" if tabs else (";" if ";" in text and "," not in text else ",")
     try:
-        table = [row for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
+        table = [
+            row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row
+        ]
     except csv.Error as error:
         raise ModelError(f"cannot read the labels in {where} as a table: {error}") from error
     rows = [[cell.strip() for cell in row] for row in table]
