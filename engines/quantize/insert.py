@@ -82,7 +82,7 @@ class _Writer:
         self.constants: dict[str, TensorProto] = {}
         self.before: dict[str, list[NodeProto]] = {}  # new nodes, by the node they precede
         self.made: dict[str, str] = {}  # dequantized tensor, by what it stands for
-        self.scales: dict[str, Floats] = {}
+        self.scales: dict[str, Floats] = {}  # by dequantized tensor
 
     def write(self) -> None:
         """Nodes in the graph's order, each pair in front of its first reader."""
@@ -109,7 +109,6 @@ class _Writer:
     def _activation(self, edge: Edge, tensor: str) -> str:
         if tensor not in self.made:
             scale, zero = self._activation_scale(tensor)
-            self.scales[tensor] = scale
             self._pair(tensor, tensor, edge.node, scale, zero, axis=None)
         return self.made[tensor]
 
@@ -134,17 +133,16 @@ class _Writer:
         axis = self.placement.weights[edge]
         weight = numpy_helper.to_array(self.wiring.weights[name])
         others = tuple(index for index in range(weight.ndim) if index != axis)
-        scale = self._scale(np.abs(weight).max(axis=others) / INT8_MAX)
+        largest = np.abs(weight).max(axis=others) / INT8_MAX
         if node.op_type == "Conv":
-            scale = np.maximum(scale, self._least_for_bias(node))
+            largest = np.maximum(largest, self._least_for_bias(node))
+        scale = self._scale(largest)
         key = f"{name}/{edge.node}" if name in self.made else name
-        self.scales[key] = scale
         zero = np.zeros(scale.shape, np.int8)
         if self.scheme.weights == "int8":
             self._stored(key, weight, edge.node, scale, zero, axis)
         else:
             self._pair(key, name, edge.node, scale, zero, axis)
-        self.scales[f"{edge.node}/weight"] = scale
         return self.made[key]
 
     def _least_for_bias(self, node: NodeProto) -> Floats:
@@ -156,14 +154,9 @@ class _Writer:
         if len(node.input) < 3 or node.input[2] not in self.wiring.weights:
             return np.zeros((), np.float32)
         bias = numpy_helper.to_array(self.wiring.weights[node.input[2]])
-        scale = np.abs(bias) / (self._input_scale(node) * MAX_BIAS)
+        scale = np.abs(bias) / (self.scales[node.input[0]] * MAX_BIAS)
         least: Floats = scale.astype(np.float32)
         return least
-
-    def _input_scale(self, node: NodeProto) -> Floats:
-        """Scale of the data of a convolution, whose edge was written before."""
-        source = next(name for name, made in self.made.items() if made == node.input[0])
-        return self.scales[source]
 
     def _bias(self, node: NodeProto) -> None:
         """Give a quantized convolution a bias in steps of its products: int32, no zero point."""
@@ -172,7 +165,7 @@ class _Writer:
         tensor = self.wiring.weights.get(node.input[2])
         if tensor is None:
             return
-        scale = (self._input_scale(node) * self.scales[f"{node.name}/weight"]).astype(np.float32)
+        scale = (self.scales[node.input[0]] * self.scales[node.input[1]]).astype(np.float32)
         steps = np.rint(numpy_helper.to_array(tensor).astype(np.float64) / scale)
         name = f"{PREFIX}{node.name}/bias"
         inputs = [f"{name}/int32", f"{name}/scale", f"{name}/zero_point"]
@@ -202,6 +195,7 @@ class _Writer:
         parameters = [f"{name}/scale", f"{name}/zero_point"]
         axes = {} if axis is None else {"axis": axis}
         quantized, self.made[key] = f"{name}/quantized", f"{name}/dequantized"
+        self.scales[self.made[key]] = scale
         self._node("QuantizeLinear", reader, [source, *parameters], quantized, **axes)
         self._node("DequantizeLinear", reader, [quantized, *parameters], self.made[key], **axes)
 
@@ -223,6 +217,7 @@ class _Writer:
         for constant, value in zip(inputs, (steps.astype(np.int8), scale, zero), strict=True):
             self._constant(constant, value)
         self.made[key] = f"{name}/dequantized"
+        self.scales[self.made[key]] = scale
         self._node("DequantizeLinear", reader, inputs, self.made[key], axis=axis)
 
     def _node(
