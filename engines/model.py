@@ -19,9 +19,11 @@ from engines.external_data import read_model
 from engines.graph import GraphInfo, inspect
 from engines.labels import Labels, LabelType, find_labels
 from engines.locate import locate
+from engines.opset_runtime import settle_operators
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import read_json
 from engines.probe import count_classes
+from engines.prune import drop_unused
 from engines.wrap import Activation, columns, wrap
 
 __all__ = ["Model", "ModelRequest", "load_model"]
@@ -132,6 +134,7 @@ def load_model(request: ModelRequest) -> Model:
     """
     where = locate(request.path)
     files = read_model(where.file)
+    settle_operators(files.proto)
     info = inspect(files.proto, output_name=request.output_name)
     metadata_props = {entry.key: entry.value for entry in files.proto.metadata_props}
     resolved = resolve(
@@ -167,8 +170,8 @@ def load_model(request: ModelRequest) -> Model:
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
     }
-    embedding = _wrap(files.proto, info, spec, request, classes, activation)
-    sources |= _sources_of_graph(files.proto, info, spec, request)
+    embedding, said = _wrap(files.proto, info, spec, request, classes, activation)
+    sources |= said
     return Model(
         name=where.name,
         model_id=f"{where.name}@{_identity(files.digest, spec, labels, activation, info)[:12]}",
@@ -193,8 +196,8 @@ def _wrap(
     request: ModelRequest,
     classes: int,
     activation: Activation,
-) -> Embedding | None:
-    """Wrap the model in place; returns what it gives as embedding, where that is asked for."""
+) -> tuple[Embedding | None, dict[str, str]]:
+    """Wrap the model in place, for any batch; returns its embedding and what is to be said."""
     tensor = None
     if request.save_embedding:
         tensor = find_embedding(proto, info.output_name, request.embedding_name)
@@ -208,23 +211,14 @@ def _wrap(
         any_size=request.any_size,
         embedding=tensor,
     )
-    if tensor is None:
-        return None
-    return measure_embedding(
-        proto, tensor, batch=info.batch, height=spec.host.height, width=spec.host.width
-    )
-
-
-def _sources_of_graph(
-    wrapped: ModelProto, info: GraphInfo, spec: PreprocessSpec, request: ModelRequest
-) -> dict[str, str]:
-    """Let the graph take any batch, in place; returns what is to be said of it."""
+    drop_unused(proto.graph)
     size = spec.host.height, spec.host.width
-    sources = {"batch": free_batch(wrapped, info, *size, any_size=request.any_size)}
-    if request.save_embedding:
-        named = request.embedding_name is not None
-        sources["embedding"] = "--embedding-name" if named else "the input of the last layer"
-    return sources
+    sources = {"batch": free_batch(proto, info, *size, any_size=request.any_size)}
+    if tensor is None:
+        return None, sources
+    named = request.embedding_name is not None
+    sources["embedding"] = "--embedding-name" if named else "the input of the last layer"
+    return measure_embedding(proto, tensor, batch=None, height=size[0], width=size[1]), sources
 
 
 def _check_takes_any_size(info: GraphInfo, path: Path) -> None:

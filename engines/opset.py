@@ -29,7 +29,7 @@ from engines.errors import ModelError
 from engines.graph import model_opset
 from engines.opset_rules import Lowering, subgraphs, with_types
 
-__all__ = ["fit_operators", "inline_functions"]
+__all__ = ["fit_operators"]
 
 DEFAULT = ("", "ai.onnx")
 """Names of ONNX's own domain."""
@@ -38,17 +38,13 @@ MAX_ROUNDS = 4
 """Definitions use operators that have definitions; Attention, the deepest, needs two rounds."""
 
 
-def inline_functions(model: ModelProto) -> None:
-    """Replace calls of the model's own functions by their nodes, in place.
-
-    torch.onnx.export writes functions where it is told not to optimise; TensorRT 8.6 reads none.
-    """
-    if model.functions:
-        model.CopyFrom(onnx.inliner.inline_local_functions(model))
-
-
 def fit_operators(
-    model: ModelProto, *, supports: Callable[[str], bool], opset: int | None, parser: str
+    model: ModelProto,
+    *,
+    supports: Callable[[str], bool],
+    opset: int | None,
+    parser: str,
+    instead: str = "--backend onnxruntime or a newer TensorRT",
 ) -> None:
     """Rewrite a graph, in place, until a parser reads all of it.
 
@@ -57,6 +53,7 @@ def fit_operators(
         supports: Whether the parser knows an operator's name.
         opset: The newest that the parser reads; None for any.
         parser: What to call it in errors, as 'TensorRT 8.6.1'.
+        instead: What to use for a model that is refused.
 
     Raises:
         ModelError: An operator is neither known nor can it be written in others.
@@ -74,9 +71,9 @@ def fit_operators(
         if not unknown:
             break
         _expand(model, unknown)
-    _refuse_unknown(model, supports, parser)
+    _refuse_unknown(model, supports, parser, instead)
     if limit < given:
-        _lower(model, given, limit, parser)
+        _lower(model, given, Lowering(model, limit, parser, instead))
 
 
 def _schema(operator: str, opset: int) -> Any:  # noqa: ANN401 - OpSchema, whose stub is incomplete
@@ -121,7 +118,9 @@ def _expand(model: ModelProto, operators: set[str]) -> None:
     model.graph.node.extend(inlined.graph.node)
 
 
-def _refuse_unknown(model: ModelProto, supports: Callable[[str], bool], parser: str) -> None:
+def _refuse_unknown(
+    model: ModelProto, supports: Callable[[str], bool], parser: str, instead: str
+) -> None:
     unknown: dict[str, str] = {}
     for node in _nodes(model.graph):
         if not supports(node.op_type):
@@ -131,14 +130,13 @@ def _refuse_unknown(model: ModelProto, supports: Callable[[str], bool], parser: 
         return
     listed = ", ".join(f"{operator} (first node {name!r})" for operator, name in unknown.items())
     raise ModelError(
-        f"{parser} has no operator {listed}. Use --backend onnxruntime, or a newer TensorRT, or"
-        " export the model again in ONNX's own operators: unoptimised, and quantized only by"
-        " QuantizeLinear and DequantizeLinear"
+        f"{parser} has no operator {listed}. Use {instead}, or export the model again in ONNX's own"
+        " operators: unoptimised, and quantized only by QuantizeLinear and DequantizeLinear"
     )
 
 
-def _lower(model: ModelProto, given: int, limit: int, parser: str) -> None:
-    work = Lowering(model, limit, parser)
+def _lower(model: ModelProto, given: int, work: Lowering) -> None:
+    limit = work.limit
     for graph in subgraphs(model.graph):
         for node in graph.node:
             if node.domain in DEFAULT:

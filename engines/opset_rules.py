@@ -71,14 +71,16 @@ class Lowering:
     """The rules, and what they need to know of a graph.
 
     Attributes:
+        limit: The opset to write them in.
         constants: What the nodes that were rewritten read; to be added to the graph.
     """
 
-    def __init__(self, model: ModelProto, limit: int, parser: str) -> None:
+    def __init__(self, model: ModelProto, limit: int, parser: str, instead: str) -> None:
         """Prepare for a model whose nodes shall be those of opset `limit`; see fit_operators."""
         self.model = model
         self.limit = limit
-        self.parser = parser
+        self._parser = parser
+        self._instead = instead
         self.constants: list[TensorProto] = []
         self._values: dict[str, TensorProto] | None = None
         self._shapes: dict[str, list[int | None]] | None = None
@@ -218,9 +220,9 @@ class Lowering:
 
     def _refusal(self, node: NodeProto, reason: str) -> ModelError:
         return ModelError(
-            f"{self.parser} reads opset {self.limit}, and the model's {node.op_type}"
+            f"{self._parser} reads opset {self.limit}, and the model's {node.op_type}"
             f" {node.name!r} cannot be written in it: {reason}. Export the model with"
-            f" opset_version={self.limit}, or use --backend onnxruntime or a newer TensorRT"
+            f" opset_version={self.limit}, or use {self._instead}"
         )
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import onnxruntime
 from numpy.typing import NDArray
+from onnx import TensorProto, defs, helper
 
 from engines.errors import InferenceError, ModelError
 
-__all__ = ["Session", "available_cores"]
+__all__ = ["Session", "available_cores", "newest_opset"]
 
 Array = NDArray[Any]
 
@@ -79,6 +81,23 @@ class Session:
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0))
+
+
+@cache
+def newest_opset() -> int:
+    """The newest opset that this ONNX Runtime reads; found by asking, as it does not say."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", [x], [y])
+    opset: int = defs.onnx_opset_version()
+    while opset > 1:
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
+        try:
+            Session(model.SerializeToString(), threads=1, optimise=False)
+        except ModelError:
+            opset -= 1
+        else:
+            break
+    return opset
 
 
 def _line(error: Exception) -> str:

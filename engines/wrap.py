@@ -3,7 +3,7 @@
     images uint8 [batch, height, width, 3]
       Cast ▸ (Transpose) ▸ Sub ▸ Mul ▸ (Gather, for BGR) ▸ (Cast, for float16)
       the model, its own names kept
-      (Flatten) ▸ Cast ▸ (Softmax | Sigmoid) ▸ TopK ▸ Cast
+      (Reshape) ▸ Cast ▸ (Softmax | Sigmoid) ▸ TopK ▸ Cast
     scores float32 [batch, k], label_ids int32 [batch, k], logits float32 [batch, classes];
     where it is asked for, a tensor of the model ▸ Flatten ▸ Cast ▸ embedding float32 [batch, width]
 
@@ -138,7 +138,10 @@ def wrap(
     before = _normalise(info, spec, keep_float=_feeds_only_casts(graph, model_input))
     before.nodes[-1].output[0] = model_input
     after = _Chain(names.get(info.output_name, info.output_name))
-    _rank(after, info.flatten, activation, columns(top_k, classes))
+    if info.flatten:
+        # Not Flatten: a model for one image may give [classes].
+        after.add("flatten", "Reshape", np.array([-1, classes], np.int64))
+    _rank(after, activation, columns(top_k, classes))
     if embedding is not None:
         after.tensor = names.get(embedding, embedding)
         after.add("flatten_embedding", "Flatten", axis=1)
@@ -176,10 +179,8 @@ def _normalise(info: GraphInfo, spec: PreprocessSpec, *, keep_float: bool) -> _C
     return chain
 
 
-def _rank(chain: _Chain, flatten: bool, activation: Activation, k: int) -> None:
+def _rank(chain: _Chain, activation: Activation, k: int) -> None:
     """From the model's output to the k best labels, in float32 whatever the model computes in."""
-    if flatten:
-        chain.add("flatten", "Flatten", axis=1)
     chain.add("cast_output", "Cast", outputs=(LOGITS,), to=TensorProto.FLOAT)
     if activation == "softmax":
         chain.add("softmax", "Softmax", axis=1)

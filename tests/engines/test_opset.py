@@ -6,9 +6,11 @@ import onnx.parser
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from engines import opset_runtime
 from engines.errors import ModelError
-from engines.opset import fit_operators, inline_functions
-from engines.ort_session import Session
+from engines.opset import fit_operators
+from engines.opset_runtime import settle_operators
+from engines.ort_session import Session, newest_opset
 from tests.models.importers import TENSORRT_8_6
 
 X = np.random.default_rng(0).standard_normal((2, 4, 6, 6)).astype(np.float32)
@@ -246,7 +248,25 @@ def test_local_functions_are_written_out():
         twice (a) => (b) { b = Add (a, a) }"""
     )
     expected = run(model)
-    inline_functions(model)
+    settle_operators(model)
     assert not model.functions
     assert [node.op_type for node in model.graph.node] == ["Add"]
     np.testing.assert_array_equal(run(model), expected)
+
+
+def test_an_opset_newer_than_onnx_runtime_is_lowered_to_its_newest(monkeypatch):
+    """As onnx 1.23 with onnxruntime 1.27, which ends at an earlier opset."""
+    monkeypatch.setattr(opset_runtime, "newest_opset", lambda: 22)
+    model = parse("a = Swish <alpha = 1.5> (x)\n y = Relu (a)", 24)
+    expected = run(model)
+    settle_operators(model)
+    assert model.opset_import[0].version == 22
+    assert "Swish" not in {node.op_type for node in model.graph.node}
+    np.testing.assert_allclose(run(model), expected, atol=1e-6)
+    model = parse("s = Shape (x)\n y = TensorScatter (x, x)", 24)
+    with pytest.raises(ModelError, match=r"ONNX Runtime .*TensorScatter.*or use a newer onnxrunt"):
+        settle_operators(model)
+
+
+def test_onnx_runtime_says_which_opset_is_its_newest():
+    assert 23 <= newest_opset() <= onnx.defs.onnx_opset_version()

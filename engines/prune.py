@@ -1,0 +1,45 @@
+"""The part of a graph that its outputs need: auxiliary heads, labels and dictionaries go."""
+
+from __future__ import annotations
+
+from onnx import GraphProto, NodeProto
+
+from engines.opset_rules import subgraphs
+
+__all__ = ["drop_unused"]
+
+
+def drop_unused(graph: GraphProto) -> tuple[str, ...]:
+    """Take away nodes that no output depends on, and the weights that only they read, in place.
+
+    GoogLeNet's second and third head, the ArgMax of a label and the ZipMap of a dictionary are
+    nothing that a table shows; TensorRT has no operator for the last.
+
+    Returns:
+        The nodes that went, as 'ZipMap zipmap', in the graph's order.
+    """
+    needed = {output.name for output in graph.output}
+    dropped: list[int] = []
+    for index in reversed(range(len(graph.node))):  # sorted, as ONNX demands: readers come later
+        node = graph.node[index]
+        if needed.isdisjoint(node.output):
+            dropped.append(index)
+        else:
+            needed.update(_reads(node))
+    described = tuple(f"{graph.node[i].op_type} {graph.node[i].name}" for i in reversed(dropped))
+    for index in dropped:
+        del graph.node[index]
+    for index in reversed(range(len(graph.initializer))):
+        if graph.initializer[index].name not in needed:
+            del graph.initializer[index]
+    return described
+
+
+def _reads(node: NodeProto) -> set[str]:
+    """Names that a node reads, and all that its branches and loops read or give."""
+    names = set(node.input)
+    for found in node.attribute:
+        for graph in subgraphs(found.g):
+            names.update(name for inner in graph.node for name in inner.input)
+            names.update(output.name for output in graph.output)
+    return names
