@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import onnx
 from onnx import ModelProto, TensorProto, ValueInfoProto
@@ -123,32 +123,9 @@ def _scores(output: ValueInfoProto, batch: int | None) -> tuple[int | None, bool
 
 
 def _outputs(model: ModelProto) -> list[ValueInfoProto]:
-    """The graph's outputs, with what ZipMap was given in the place of its dictionaries.
-
-    Shapes are inferred where the exporter left them out.
-    """
-    zipped = {
-        node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "ZipMap"
-    }
+    """The graph's outputs, their shapes inferred where the exporter left them out."""
     outputs = list(model.graph.output)
-    complete = all(
-        shape_of(output) is not None or not output.type.HasField("tensor_type")
-        for output in outputs
-    )
-    if complete and not zipped:
+    tensors = [output for output in outputs if output.type.HasField("tensor_type")]
+    if all(shape_of(output) is not None for output in tensors):
         return outputs
-    graph = onnx.shape_inference.infer_shapes(model).graph
-    known = {value.name: value for value in (*graph.value_info, *graph.output)}
-    return [
-        known.get(name) or _float_of_unknown_shape(name)
-        for name in _unique(zipped.get(output.name, output.name) for output in outputs)
-    ]
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    """Scores may be given as a tensor and zipped."""
-    return list(dict.fromkeys(names))
-
-
-def _float_of_unknown_shape(name: str) -> ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+    return list(onnx.shape_inference.infer_shapes(model).graph.output)

@@ -23,7 +23,7 @@ from engines.opset_runtime import settle_operators
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import read_json
 from engines.probe import count_classes
-from engines.prune import drop_unused
+from engines.prune import drop_unused, unzip
 from engines.wrap import Activation, columns, wrap
 
 __all__ = ["Model", "ModelRequest", "load_model"]
@@ -135,6 +135,7 @@ def load_model(request: ModelRequest) -> Model:
     where = locate(request.path)
     files = read_model(where.file)
     settle_operators(files.proto)
+    unzip(files.proto.graph)
     info = inspect(files.proto, output_name=request.output_name)
     metadata_props = {entry.key: entry.value for entry in files.proto.metadata_props}
     resolved = resolve(

@@ -1,12 +1,27 @@
-"""The part of a graph that its outputs need: auxiliary heads, labels and dictionaries go."""
+"""The part of a graph that makes scores: auxiliary heads, labels and dictionaries go."""
 
 from __future__ import annotations
 
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from engines.opset_rules import subgraphs
 
-__all__ = ["drop_unused"]
+__all__ = ["drop_unused", "unzip"]
+
+
+def unzip(graph: GraphProto) -> None:
+    """Give the scores themselves where ZipMap makes a dictionary for each image, in place.
+
+    Azure Custom Vision and skl2onnx end their graphs so.
+    """
+    scores = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "ZipMap"}
+    given = {output.name for output in graph.output}
+    for index, output in reversed(list(enumerate(graph.output))):
+        name = scores.get(output.name)
+        if name in given:
+            del graph.output[index]
+        elif name is not None:
+            output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
 
 
 def drop_unused(graph: GraphProto) -> tuple[str, ...]:
