@@ -3,7 +3,8 @@
     python -m benchmarks.cpu.int8 IMAGES --model MODEL [--method entropy] [--json FILE]
 
 Ranges come from the first images, labels are compared on others. Both precisions are timed in turn,
-with all cores, on the same full batch; ratios are taken round by round.
+with all cores, on the same full batch; ratios are taken round by round. Processor time is given as
+well: it depends less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -79,10 +80,13 @@ def main(
     }
     batch = np.resize(first, (batch_size, *first.shape[1:]))
     rates: dict[str, list[float]] = {name: [] for name in sessions}
+    processor: dict[str, list[float]] = {name: [] for name in sessions}
     for _ in range(rounds):
         for name, session in sessions.items():
-            rates[name].append(images_per_second(session, batch))
-            print(f"{name}: {rates[name][-1]:,.1f}/s", file=sys.stderr)
+            rate, milliseconds = timed(session, batch)
+            rates[name].append(rate)
+            processor[name].append(milliseconds)
+            print(f"{name}: {rate:,.1f}/s, {milliseconds:.1f} ms", file=sys.stderr)
     ratios = [b / a for a, b in zip(rates["fp32"], rates["int8"], strict=True)]
     exact, rounded = (logits(session, others, batch_size) for session in sessions.values())
     calibration_rate = len(first) / calibration_s
@@ -91,7 +95,11 @@ def main(
         "model": loaded.model_id,
         "method": method,
         "images_per_second": rates,
+        "processor_ms_per_image": processor,
         "int8_of_fp32": statistics.median(ratios),
+        "int8_of_fp32_by_processor_time": statistics.median(
+            a / b for a, b in zip(processor["fp32"], processor["int8"], strict=True)
+        ),
         "calibration_images_per_second": calibration_rate,
         "calibration_of_inference": statistics.median(rates["fp32"]) / calibration_rate,
         "compared": len(others),
@@ -110,15 +118,15 @@ def decoded(model: Model, paths: Sequence[bytes]) -> NDArray[np.uint8]:
     return pixels[[isinstance(outcome, Decoded) for outcome in outcomes]]
 
 
-def images_per_second(session: Session, batch: NDArray[np.uint8]) -> float:
-    """Full batches, one after the other, for about SECONDS."""
+def timed(session: Session, batch: NDArray[np.uint8]) -> tuple[float, float]:
+    """Images a second and processor milliseconds an image, of full batches for about SECONDS."""
     for _ in range(WARM_UP):
         session.run([SCORES], {IMAGES: batch})
-    count, started = 0, time.perf_counter()
+    count, started, used = 0, time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - started) < SECONDS:
         session.run([SCORES], {IMAGES: batch})
         count += len(batch)
-    return count / elapsed
+    return count / elapsed, 1000 * (time.process_time() - used) / count
 
 
 def logits(session: Session, images: NDArray[np.uint8], batch_size: int) -> NDArray[np.float32]:
@@ -148,6 +156,7 @@ def print_table(report: dict[str, object]) -> None:
     for name, values in rates.items():
         print(f"| {name}, images/s | {statistics.median(values):,.1f} |")
     print(f"| int8, times fp32 | {report['int8_of_fp32']:.2f} |")
+    print(f"| by processor time | {report['int8_of_fp32_by_processor_time']:.2f} |")
     print(f"| same label, of {report['compared']} images | {report['agreement']:.2%} |")
     print(f"| worst logit error | {report['worst_logit_error']:.3f} |")
     print(f"| median logit error | {report['median_logit_error']:.4f} |")
