@@ -26,8 +26,11 @@ _TRIM_THRESHOLD = 1 << 30
 """Free bytes at the top of the heap that are kept: the frames of 16 threads."""
 
 
-def tune_allocator() -> bool:
+def tune_allocator(*, keep_bytes: int = _TRIM_THRESHOLD) -> bool:
     """Let glibc reuse the memory of decoded images; call once, before the threads start.
+
+    Args:
+        keep_bytes: Free memory beyond which it goes back to the system.
 
     Returns:
         Whether it was done: false on musl, macOS and Windows, where nothing is changed.
@@ -41,5 +44,5 @@ def tune_allocator() -> bool:
     mallopt.argtypes = (ctypes.c_int, ctypes.c_int)
     mallopt.restype = ctypes.c_int
     return bool(
-        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, keep_bytes)
     )

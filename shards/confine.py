@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 __all__ = ["confine", "die_with_parent"]
@@ -14,6 +15,9 @@ __all__ = ["confine", "die_with_parent"]
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
+
+_OPEN_FILES = 64
+"""A decoder opens one at a time."""
 
 
 def die_with_parent(parent: int) -> None:
@@ -35,6 +39,7 @@ def confine(memory_bytes: int) -> None:
 
     No file grows, no core is dumped, no program that is started gains rights, and memory ends
     `memory_bytes` beyond what is mapped now: then an allocation fails, and the image is a row.
+    Where all memory of the machine is short, the kernel ends this process before others.
     It is a second fence behind Pillow's checks, and no sandbox: files can still be read.
 
     Args:
@@ -42,9 +47,12 @@ def confine(memory_bytes: int) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
     _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_FSIZE, 0)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write fails instead
 

@@ -11,6 +11,7 @@ import errno
 import os
 import stat
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import PIL
@@ -20,6 +21,7 @@ from PIL import Image
 from shards.colour import to_rgb
 from shards.errors import ErrorKind, ImageError
 from shards.formats import format_of, is_cut_off, open_image
+from shards.names import shown
 from shards.orientation import upright_method
 from shards.stored import Stored
 from shards.transform import Transform, apply
@@ -108,7 +110,9 @@ def decode_file(
 def read_stored(item: Stored, limits: Limits) -> bytes:
     """The encoded bytes of one image.
 
-    Links are followed, nothing blocks, and no file is read that is not a regular one.
+    Nothing blocks, no file is read that is not a regular one, and none that lies outside of
+    `item.root`. That is asked of the file that was opened: a link, or a directory on the way, may
+    have been exchanged since it was listed, or may be at any moment.
 
     Raises:
         ImageError: They cannot be read, are fewer than said or too many, or there are none.
@@ -154,8 +158,9 @@ def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Li
         image = open_image(name, data)
         _check_pixels(image, limits)
         image.load()
-        rgb = to_rgb(image, transform.alpha)
         method = upright_method(image)
+        rgb = to_rgb(image, transform.alpha)
+        del image  # a large one may leave no room for two copies of it
         if method is not None:
             rgb = rgb.transpose(method)
         apply(rgb, transform, out)
@@ -171,6 +176,8 @@ def _read(descriptor: int, item: Stored, limits: Limits) -> bytes:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(ErrorKind.NOT_A_FILE, f"is {_file_type(status.st_mode)}, not a file")
+    if item.root is not None:
+        _check_place(descriptor, item.path, item.root)
     size = status.st_size - item.offset if item.size is None else item.size
     _check_size(size, limits)
     parts: list[bytes] = []
@@ -186,6 +193,22 @@ def _read(descriptor: int, item: Stored, limits: Limits) -> bytes:
             ErrorKind.READ_ERROR, f"{size - missing} of {size} bytes are there: the file changed"
         )
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_place(descriptor: int, path: bytes, root: bytes) -> None:
+    try:
+        place = os.readlink(b"/proc/self/fd/%d" % descriptor)  # noqa: PTH115 - bytes
+    except OSError:  # No Linux, or no /proc: the best that can be had.
+        place = os.path.realpath(path)
+    if not place.startswith(_home(root)):
+        text = f"a link leads out of {shown(root)}, to {shown(place)}"
+        raise ImageError(ErrorKind.NOT_A_FILE, _one_line(text))
+
+
+@cache
+def _home(root: bytes) -> bytes:
+    """Where a directory really lies, with a slash at the end."""
+    return os.path.realpath(root).rstrip(b"/") + b"/"
 
 
 def _check_size(size: int, limits: Limits) -> None:

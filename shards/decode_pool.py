@@ -3,65 +3,44 @@
     thread ──items──▶ worker process: read, decode, resize ──▶ shared memory ──copy──▶ slot
            ◀outcomes─
 
-A thread that wants images decoded borrows a worker, and waits. It looks at the clock that the
-worker keeps: an image that takes too long has its worker killed and becomes an error row, as does
-one that the worker died of; the others are decoded by the next worker. Beside that guard, processes
-decode on many cores where threads wait for the interpreter's lock: Pillow resizes 2 times as many
-images in 16 processes as in 16 threads.
+A thread that wants images decoded borrows a worker, and waits. It looks at which image the worker
+is at: one that takes too long has its worker killed and becomes an error row. An image that its
+worker ended by is tried once more, alone in a new one: the worker may have been ended by somebody
+else, as the kernel when memory is short. Beside that guard, processes decode on many cores where
+threads wait for the interpreter's lock: Pillow resizes 2 times as many images in 16 processes as in
+16 threads.
 """
 
 from __future__ import annotations
 
-import mmap
-import os
 import queue
-import select
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.decode import Limits
-from shards.decode_wire import HEADER, Outcome, Setup, receive_outcomes, send, send_items
-from shards.errors import ErrorKind, ImageError, ShardError
+from shards.decode_process import DecodeServer, Worker, WorkerLostError
+from shards.decode_wire import Outcome, Setup
+from shards.errors import ErrorKind, ImageError
 from shards.stored import Stored
 from shards.transform import Transform
 
 __all__ = ["DecodePool"]
 
-ROOT = Path(__file__).resolve().parent.parent
-"""Where this very code lives: the server must not import another `shards` from its directory."""
-
-START = f"""\
-import sys
-sys.path[0] = {str(ROOT)!r}
-from shards.decode_server import main
-main(int(sys.argv[1]), int(sys.argv[2]))
-"""
-
 ROWS = 16
 """Images of one request: some milliseconds of work, beside which 0.1 ms of messages vanish."""
 
-LOOK_S = 0.25
-"""How often a waiting thread looks at the worker's clock."""
+CONTENT_BYTES = 16 << 20
+"""Contents that a request may carry, beyond its first image's: a worker holds all of them."""
 
 
 class DecodePool:
     """Decode workers, owned; any number of threads may use it at once.
 
-    Workers are made when threads need them, at most `workers`, and replaced when they end. Closing
-    ends all of them; they also end when this process does, however that ends.
+    Workers are made when threads need them, at most `workers`, and replaced when they end.
     """
 
     def __init__(
@@ -72,16 +51,18 @@ class DecodePool:
         workers: int,
         timeout_s: float = 10.0,
         memory_bytes: int = 1 << 30,
+        server: DecodeServer | None = None,
     ) -> None:
-        """Start the process that workers are made from; does not wait for it.
+        """Make no worker yet.
 
         Args:
             transform: Resize and crop.
             limits: What one image may cost in pixels and bytes.
             workers: Most processes.
-            timeout_s: Longest time for one image, of the clock; beyond it the row's error_kind is
+            timeout_s: Longest time for decoding one image; beyond it the row's error_kind is
                 decode_timeout.
             memory_bytes: Address space that a worker may take beyond what it begins with.
+            server: Makes the workers, where it was started before; the caller's. None starts one.
         """
         if workers < 1 or not timeout_s > 0:
             raise ValueError(f"{workers=}, {timeout_s=}; expected 1 or more and above 0")
@@ -93,7 +74,8 @@ class DecodePool:
         self._idle: queue.SimpleQueue[_Place] = queue.SimpleQueue()
         for place in self._places:
             self._idle.put(place)
-        self._server = _Server()
+        self._owns_server = server is None
+        self._server = DecodeServer() if server is None else server
 
     def decode(self, items: Sequence[Stored], images: NDArray[np.uint8]) -> list[Outcome]:
         """Decode items[i] into images[i].
@@ -107,14 +89,14 @@ class DecodePool:
             For each item the upright image's size, or why there is none.
 
         Raises:
-            ShardError: Worker processes cannot be started.
+            DecodersError: Worker processes cannot be started.
         """
         outcomes: list[Outcome] = []
         place = self._idle.get()
         try:
             while len(outcomes) < len(items):
-                part = slice(len(outcomes), len(outcomes) + ROWS)
-                outcomes += self._decode_some(place, items[part], images[part])
+                some = _request(items, len(outcomes))
+                outcomes += self._decode_some(place, items[some], images[some])
         finally:
             self._idle.put(place)
         return outcomes
@@ -122,35 +104,74 @@ class DecodePool:
     def _decode_some(
         self, place: _Place, items: Sequence[Stored], images: NDArray[np.uint8]
     ) -> list[Outcome]:
-        """Decode the first items, at least one, with the worker of a place or a new one."""
+        """Decode the first items with the worker of a place or a new one; it may be none."""
         worker = place.worker or self._server.new_worker(self._setup)
         place.worker = None  # until it has proved sound
         try:
-            outcomes, sound = worker.decode(items, images, self._timeout_s)
+            outcomes = worker.decode(items, images, self._timeout_s)
         except WorkerLostError as lost:
-            worker.close()
-            # Those before it had been decoded, but their outcomes are lost with the worker.
-            before: list[Outcome] = []
-            while len(before) < lost.row:
-                part = slice(len(before), lost.row)
-                before += self._decode_some(place, items[part], images[part])
-            return [*before, lost.outcome]
+            self._server.end(worker)
+            return self._after_loss(place, lost, items, images)
         except BaseException:
-            worker.close()
+            self._server.end(worker)
             raise
-        if sound:
-            place.worker = worker
-        else:
-            worker.close()
+        return self._checked(place, worker, outcomes)
+
+    def _checked(self, place: _Place, worker: Worker, outcomes: list[Outcome]) -> list[Outcome]:
+        """Drop what has to be decided by a fresh worker; keep this one unless that is so."""
+        for row, outcome in enumerate(outcomes):
+            if isinstance(outcome, ImageError) and outcome.kind is ErrorKind.OUT_OF_MEMORY:
+                # What earlier images left in the heap may be the reason.
+                self._server.end(worker)
+                earlier = worker.decoded - len(outcomes) + row
+                return outcomes[:row] if earlier else outcomes[:1]
+        place.worker = worker
         return outcomes
+
+    def _after_loss(
+        self,
+        place: _Place,
+        lost: WorkerLostError,
+        items: Sequence[Stored],
+        images: NDArray[np.uint8],
+    ) -> list[Outcome]:
+        """Outcomes of the items up to the one that the worker was lost by."""
+        # Those before it had been decoded, but their outcomes are lost with the worker.
+        outcomes: list[Outcome] = []
+        while len(outcomes) < lost.row:
+            some = slice(len(outcomes), lost.row)
+            outcomes += self._decode_some(place, items[some], images[some])
+        if lost.timeout is not None:
+            return [*outcomes, lost.timeout]
+        this = slice(lost.row, lost.row + 1)
+        return outcomes + self._decode_again(place, items[this], images[this])
+
+    def _decode_again(
+        self, place: _Place, item: Sequence[Stored], image: NDArray[np.uint8]
+    ) -> list[Outcome]:
+        """Decode one image that a worker ended by, alone in a new one."""
+        if place.worker is not None:
+            self._server.end(place.worker)
+            place.worker = None
+        worker = self._server.new_worker(self._setup)
+        try:
+            outcomes = worker.decode(item, image, self._timeout_s)
+        except WorkerLostError as lost:
+            death = self._server.end(worker)
+            return [lost.timeout or _verdict(death)]
+        except BaseException:
+            self._server.end(worker)
+            raise
+        return self._checked(place, worker, outcomes)
 
     def close(self) -> None:
         """End every worker; nothing may be decoding. Idempotent."""
         for place in self._places:
             if place.worker is not None:
-                place.worker.close()
+                self._server.end(place.worker)
                 place.worker = None
-        self._server.close()
+        if self._owns_server:
+            self._server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -168,140 +189,23 @@ class _Place:
     """Room for one worker; empty before the first, and after one that ended."""
 
     def __init__(self) -> None:
-        self.worker: _Worker | None = None
+        self.worker: Worker | None = None
 
 
-class WorkerLostError(Exception):
-    """A worker ended, or has to be ended, while it decoded an image.
-
-    Attributes:
-        row: Number of that image in the request.
-        outcome: What becomes of it.
-    """
-
-    def __init__(self, row: int, outcome: ImageError) -> None:
-        super().__init__(str(outcome))
-        self.row = row
-        self.outcome = outcome
+def _request(items: Sequence[Stored], start: int) -> slice:
+    """The items of the next request, from `start`: at least one."""
+    carried = 0
+    for stop in range(start, min(start + ROWS, len(items))):
+        carried += len(items[stop].content or b"")
+        if carried > CONTENT_BYTES and stop > start:
+            return slice(start, stop)
+    return slice(start, min(start + ROWS, len(items)))
 
 
-class _Server:
-    """The process that workers are forked from, and the way to it."""
-
-    def __init__(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._asking = threading.Lock()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START, str(theirs.fileno()), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # our own may carry messages
-                pass_fds=[theirs.fileno()],
-            )
-
-    def new_worker(self, setup: Setup) -> _Worker:
-        """Have a worker made, and tell it its work.
-
-        Raises:
-            ShardError: The server is gone.
-        """
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs, _memory() as memory:
-            memory.truncate(setup.shared_bytes)
-            shared = mmap.mmap(memory.fileno(), setup.shared_bytes)
-            HEADER.pack_into(shared, 0, -1, 0.0)
-            try:
-                with self._asking:
-                    socket.send_fds(self._channel, [b"w"], [theirs.fileno(), memory.fileno()])
-                    answer = self._channel.recv(8, socket.MSG_WAITALL)
-                if len(answer) < 8:
-                    raise ConnectionError("it has ended")
-                send(ours, setup.to_json())
-            except OSError as error:
-                ours.close()
-                raise ShardError(
-                    f"the process that makes decoders does not answer: {error}. Out of memory or "
-                    "of processes? Run the same command again; it resumes."
-                ) from error
-        return _Worker(int.from_bytes(answer, "little"), ours, shared, setup)
-
-    def close(self) -> None:
-        """End it, and wait until it has ended."""
-        self._channel.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-class _Worker:
-    """One worker process, used by one thread at a time."""
-
-    def __init__(
-        self, process: int, channel: socket.socket, shared: mmap.mmap, setup: Setup
-    ) -> None:
-        self._process = process
-        self._channel = channel
-        self._shared = shared
-        shape = (setup.rows, setup.transform.height, setup.transform.width, 3)
-        self._rows = np.frombuffer(shared, np.uint8, offset=HEADER.size).reshape(shape)
-        self._decoded = 0
-
-    def decode(
-        self, items: Sequence[Stored], images: NDArray[np.uint8], timeout_s: float
-    ) -> tuple[list[Outcome], bool]:
-        """Decode items, and copy them out.
-
-        Returns:
-            Outcomes of the first items, at least one; and whether the worker can go on.
-
-        Raises:
-            WorkerLostError: One image was too much for it.
-        """
-        try:
-            send_items(self._channel, items)
-            self._wait(timeout_s)
-            outcomes = receive_outcomes(self._channel)
-        except (OSError, EOFError) as error:
-            text = "the decoder crashed on this image"
-            lost = ImageError(ErrorKind.DECODE_CRASH, text)
-            raise WorkerLostError(max(self._row(), 0), lost) from error
-        images[:] = self._rows[: len(items)]
-        earlier, self._decoded = self._decoded, self._decoded + len(items)
-        for row, outcome in enumerate(outcomes):
-            if isinstance(outcome, ImageError) and outcome.kind is ErrorKind.OUT_OF_MEMORY:
-                # What earlier images left in the heap may be the reason: only a fresh process can
-                # tell, with this image as its first.
-                return outcomes[: row if earlier or row else 1], False
-        return outcomes, True
-
-    def close(self) -> None:
-        """Kill it: it holds nothing that could be lost."""
-        self._channel.close()
-        with suppress(ProcessLookupError):
-            os.kill(self._process, signal.SIGKILL)
-
-    def _wait(self, timeout_s: float) -> None:
-        """Wait until there is an answer, or the connection has ended.
-
-        Raises:
-            WorkerLostError: An image takes longer than `timeout_s`.
-        """
-        while not select.select([self._channel], [], [], min(LOOK_S, timeout_s / 4))[0]:
-            row, since = HEADER.unpack_from(self._shared, 0)
-            if row >= 0 and time.monotonic() - since > timeout_s:
-                text = f"not decoded after {timeout_s:g} s"
-                raise WorkerLostError(row, ImageError(ErrorKind.DECODE_TIMEOUT, text))
-
-    def _row(self) -> int:
-        """The row that the worker is at; -1 for none."""
-        row: int = HEADER.unpack_from(self._shared, 0)[0]
-        return row
-
-
-def _memory() -> IO[bytes]:
-    """An anonymous file, for sharing."""
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("nightshift-decode"), "r+b")
-    return TemporaryFile(prefix="nightshift-decode-")
+def _verdict(death: str | None) -> ImageError:
+    """What becomes of an image that a new worker ended by, with nothing else to do."""
+    if death == "SIGKILL":  # Nobody else sends it twice.
+        text = "the decoder was killed twice (SIGKILL): the machine or container is out of memory"
+        return ImageError(ErrorKind.OUT_OF_MEMORY, text)
+    how = f" ({death})" if death else ""
+    return ImageError(ErrorKind.DECODE_CRASH, f"the decoder crashed twice on this image{how}")

@@ -1,8 +1,9 @@
-"""What the decode pool and its workers say to each other: frames of plain values, never pickled.
+"""What the decode pool and its workers say to each other: plain values, never pickled.
 
-A frame is its length (uint32, little endian) and that many bytes. Set-up and replies are JSON; a
-request is a JSON line that describes its items, and then the bytes that they carry: names of files
-need not be text.
+A frame is its length (uint32, little endian) and that many bytes of JSON. A request is a frame that
+describes its items, and then the bytes that they carry, as they are: names of files need not be
+text, and contents are large. Replies come from a process that has parsed other people's bytes, so
+they are believed no further than they can be checked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import socket
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import BinaryIO
 
 from shards.decode import Decoded, Limits
 from shards.errors import ErrorKind, ImageError
@@ -19,13 +21,17 @@ from shards.stored import Stored
 from shards.transform import Transform
 
 __all__ = [
+    "DECODING",
     "HEADER",
+    "READING",
+    "READY",
     "Outcome",
     "Setup",
     "TransformValues",
     "receive",
     "receive_items",
     "receive_outcomes",
+    "receive_setup",
     "send",
     "send_items",
     "send_outcomes",
@@ -36,9 +42,24 @@ Outcome = Decoded | ImageError
 
 _LENGTH = struct.Struct("<I")
 
-HEADER = struct.Struct("<qd")
-"""At the start of the memory that pool and worker share: the row that is being decoded, from 0, and
-when it was begun (time.monotonic, one clock for all processes); -1 between requests."""
+HEADER = struct.Struct("<qq")
+"""At the start of the memory that pool and worker share: the row that the worker is at, from 0, or
+-1 between requests; and what it does with it."""
+
+READING = 0
+DECODING = 1
+
+READY = b"ready"
+"""A worker's first word, once it is set up."""
+
+_MAX_REPLY = 1 << 20
+"""Bytes; the outcomes of one request are some kilobytes."""
+
+_MAX_SIDE = 2**31 - 1
+"""Pixels; what a column of the table holds."""
+
+_MAX_TEXT = 1000
+"""Characters of an error, which decoders cut shorter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,18 +130,24 @@ class Setup:
 _TRANSFORM_FIELDS = fields(TransformValues)
 
 
-def send(channel: socket.socket, *parts: bytes) -> None:
-    """Send one frame, made of the parts."""
-    channel.sendall(b"".join((_LENGTH.pack(sum(map(len, parts))), *parts)))
+# The pool's side.
+
+
+def send(channel: socket.socket, content: bytes) -> None:
+    """Send one frame."""
+    channel.sendall(_LENGTH.pack(len(content)) + content)
 
 
 def receive(channel: socket.socket) -> bytes:
-    """Receive one frame.
+    """Receive one frame from a worker.
 
     Raises:
-        EOFError: The other side is gone.
+        EOFError: The worker is gone.
+        ValueError: The frame is longer than any reply.
     """
     [length] = _LENGTH.unpack(_exactly(channel, _LENGTH.size))
+    if length > _MAX_REPLY:
+        raise ValueError(f"a reply of {length} bytes")
     return _exactly(channel, length)
 
 
@@ -137,29 +164,71 @@ def _exactly(channel: socket.socket, size: int) -> bytes:
 
 def send_items(channel: socket.socket, items: Sequence[Stored]) -> None:
     """Ask for some images."""
-    described = [
-        [len(i.path), i.offset, i.size, None if i.content is None else len(i.content)]
-        for i in items
-    ]
-    carried = [part for i in items for part in (i.path, i.content or b"")]
-    send(channel, json.dumps(described).encode(), b"\n", *carried)
+    described = [[_size(i.path), i.offset, i.size, _size(i.content), _size(i.root)] for i in items]
+    head = json.dumps(described).encode()
+    parts = [_LENGTH.pack(len(head)), head]
+    for item in items:
+        parts += [item.path, item.root or b""]
+        if item.content:  # not joined with the others: it may be large
+            channel.sendall(b"".join(parts))
+            channel.sendall(item.content)
+            parts.clear()
+    channel.sendall(b"".join(parts))
 
 
-def receive_items(channel: socket.socket) -> list[Stored]:
-    """Receive what `send_items` sent.
+def _size(value: bytes | None) -> int | None:
+    return None if value is None else len(value)
+
+
+def receive_outcomes(channel: socket.socket, count: int) -> list[Outcome]:
+    """Receive what `send_outcomes` sent.
 
     Raises:
-        EOFError: The other side is gone.
+        EOFError: The worker is gone.
+        ValueError: That is no answer to a request for `count` images.
     """
-    head, _, carried = receive(channel).partition(b"\n")
+    try:
+        values = json.loads(receive(channel))
+        outcomes = [_outcome(*value) for value in values]
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"no list of outcomes: {error}") from error
+    if len(outcomes) != count:
+        raise ValueError(f"{len(outcomes)} outcomes of {count} images")
+    return outcomes
+
+
+def _outcome(first: object, second: object) -> Outcome:
+    if isinstance(first, int) and isinstance(second, int):
+        if not (1 <= first <= _MAX_SIDE and 1 <= second <= _MAX_SIDE):
+            raise ValueError(f"an image of {first}x{second}")
+        return Decoded(first, second)
+    return ImageError(ErrorKind(str(first)), str(second)[:_MAX_TEXT])
+
+
+# The worker's side.
+
+
+def receive_setup(stream: BinaryIO) -> Setup:
+    """Receive what a worker is told first.
+
+    Raises:
+        EOFError: The pool is gone.
+    """
+    return Setup.from_json(_frame(stream))
+
+
+def receive_items(stream: BinaryIO) -> list[Stored]:
+    """Receive what `send_items` sent; contents are held once.
+
+    Raises:
+        EOFError: The pool is gone.
+    """
     items = []
-    at = 0
-    for path_length, offset, size, content_length in json.loads(head):
-        path = carried[at : at + path_length]
-        at += path_length
-        content = None if content_length is None else carried[at : at + content_length]
-        at += content_length or 0
-        items.append(Stored(path, offset, size, content))
+    for path_size, offset, size, content_size, root_size in json.loads(_frame(stream)):
+        path = _read(stream, path_size)
+        root = None if root_size is None else _read(stream, root_size)
+        content = None if content_size is None else _read(stream, content_size)
+        items.append(Stored(path, offset, size, content, root))
     return items
 
 
@@ -174,13 +243,13 @@ def send_outcomes(channel: socket.socket, outcomes: Sequence[Outcome]) -> None:
     send(channel, json.dumps(values).encode())
 
 
-def receive_outcomes(channel: socket.socket) -> list[Outcome]:
-    """Receive what `send_outcomes` sent.
+def _frame(stream: BinaryIO) -> bytes:
+    [length] = _LENGTH.unpack(_read(stream, _LENGTH.size))
+    return _read(stream, length)
 
-    Raises:
-        EOFError: The other side is gone.
-    """
-    return [
-        Decoded(first, second) if isinstance(first, int) else ImageError(ErrorKind(first), second)
-        for first, second in json.loads(receive(channel))
-    ]
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise EOFError("the pool closed the connection")
+    return content

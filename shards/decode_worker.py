@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import time
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -17,31 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shards.confine import confine
-from shards.decode import Limits, decode, read_stored
-from shards.decode_wire import HEADER, Outcome, Setup, receive, receive_items, send_outcomes
-from shards.errors import ImageError
+from shards.decode import decode, read_stored
+from shards.decode_wire import (
+    DECODING,
+    HEADER,
+    READING,
+    READY,
+    Outcome,
+    Setup,
+    receive_items,
+    receive_setup,
+    send,
+    send_outcomes,
+)
+from shards.errors import ErrorKind, ImageError
 from shards.stored import Stored
-from shards.transform import Transform
 
-__all__ = ["decode_stored", "work"]
-
-
-def decode_stored(
-    item: Stored, out: NDArray[np.uint8], transform: Transform, limits: Limits
-) -> Outcome:
-    """Read and decode one image; whatever is wrong with it is returned, never raised.
-
-    Args:
-        item: Where its bytes lie.
-        out: uint8 [transform.height, transform.width, 3], the caller's; of any content after an
-            error.
-        transform: Resize and crop.
-        limits: What it may cost.
-    """
-    try:
-        return decode(read_stored(item, limits), out, transform, limits)
-    except ImageError as error:
-        return error
+__all__ = ["work"]
 
 
 def work(channel: socket.socket, memory: int) -> NoReturn:
@@ -52,15 +43,16 @@ def work(channel: socket.socket, memory: int) -> NoReturn:
         memory: Descriptor of the memory that is shared with the pool, `Setup.shared_bytes` long.
     """
     try:
-        setup = Setup.from_json(receive(channel))
+        stream = channel.makefile("rb")
+        setup = receive_setup(stream)
         shared = mmap.mmap(memory, setup.shared_bytes)
         rows = np.frombuffer(shared, np.uint8, offset=HEADER.size)
         height, width = setup.transform.height, setup.transform.width
         images = rows.reshape(setup.rows, height, width, 3)
         confine(setup.memory_bytes)
+        send(channel, READY)
         while True:
-            items = receive_items(channel)
-            send_outcomes(channel, _decode_all(items, images, shared, setup))
+            send_outcomes(channel, _decode_all(receive_items(stream), images, shared, setup))
     except (EOFError, ConnectionError):
         os._exit(0)
 
@@ -70,7 +62,15 @@ def _decode_all(
 ) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for row, item in enumerate(items):
-        HEADER.pack_into(shared, 0, row, time.monotonic())
-        outcomes.append(decode_stored(item, images[row], setup.transform, setup.limits))
-    HEADER.pack_into(shared, 0, -1, 0.0)
+        HEADER.pack_into(shared, 0, row, READING)
+        try:
+            data = read_stored(item, setup.limits)
+            HEADER.pack_into(shared, 0, row, DECODING)
+            outcomes.append(decode(data, images[row], setup.transform, setup.limits))
+        except ImageError as error:
+            # Without its traceback, whose frames hold the pixels.
+            outcomes.append(ImageError(error.kind, str(error)))
+        except MemoryError:
+            outcomes.append(ImageError(ErrorKind.OUT_OF_MEMORY, "no memory to decode the image"))
+    HEADER.pack_into(shared, 0, -1, READING)
     return outcomes

@@ -17,9 +17,12 @@ class Stored:
         size: How many there are; None for all that follow.
         content: The bytes themselves, where they were read already, as from an object store; then
             nothing is opened.
+        root: Directory that the file must lie in once all links are followed; None for anywhere.
+            It may itself be a link, or be reached by one.
     """
 
     path: bytes
     offset: int = 0
     size: int | None = None
     content: bytes | None = None
+    root: bytes | None = None
