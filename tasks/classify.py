@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from engines.check import Check
 from shards.footer import read_footer
 from shards.shard_ref import ShardRef
 from tasks.device_process import DeviceProcess, StalledError, Standby
@@ -74,6 +75,7 @@ def classify(
         )
     return Outcome(
         ready=work.ready,
+        self_test=work.self_test,
         seconds=time.monotonic() - work.started,
         reached={stage: seconds_since_start(at) for stage, at in work.reached.items()},
     )
@@ -98,6 +100,8 @@ class _Work:
     published: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Rows and errors of every published shard."""
     ready: Ready | None = None
+    self_test: tuple[Check, ...] | None = None
+    """Of the first process: those after it do not test again."""
     batch_limit: int | None = None
     failures: Counter[str] = field(default_factory=Counter)
     set_aside: dict[str, str] = field(default_factory=dict)
@@ -168,6 +172,7 @@ def _listen(work: _Work, process: DeviceProcess) -> _End:
             case Ready():
                 if work.ready is None:
                     work.reached |= {"plan": work.started, **message.reached}
+                    work.self_test = message.self_test
                 work.ready = message
                 work.meter.start()
                 patience = PATIENCE_BATCH_S

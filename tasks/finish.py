@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from engines.check import Check
 from shards.commit import write_run_record
 from shards.errors import OutputError
 from shards.footer import FooterInfo, read_footer
@@ -63,6 +64,7 @@ class Summary:
         requested_precision: What --precision asked for.
         gate: What the accuracy gate found, as in the files' footers and with the flips: `status`,
             `why`, `trials`; None where the files are of a version that had none.
+        self_test: What the model was tested for before the first image; None where it was not.
         model_id: Of the model.
         engine: Of the backend.
         output: The output directory.
@@ -87,6 +89,7 @@ class Summary:
     precision: str
     requested_precision: str | None
     gate: Mapping[str, Any] | None
+    self_test: tuple[Check, ...] | None
     model_id: str
     engine: Engine
     output: str
@@ -107,6 +110,7 @@ class Summary:
             + (f" ({kinds})" if kinds else "")
             + f"; {self.skipped:,} skipped as done before; {self.ignored:,} other files ignored.",
             *gate_lines(self.precision, self.gate),
+            *(f"Self-test: {c}." for c in self.self_test or () if c.status == "warning"),
             f"Table: {self.output}/predictions   Record: {self.output}/runs/{self.run_id}/run.json",
         ]
         if self.exit_code == EXIT_TOO_MANY_ERRORS:
@@ -152,6 +156,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         precision=made_by.precision,
         requested_precision=made_by.requested_precision,
         gate=made_by.gate if ready is None else ready.decision.record(),
+        self_test=outcome.self_test,
         model_id=job.model.model_id,
         engine=Engine(
             key=made_by.engine_key,

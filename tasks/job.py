@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from engines.check import Check
 from engines.model import Model
 from shards.columns import OptionalColumns
 from shards.footer import FooterInfo
@@ -94,13 +95,15 @@ class Outcome:
 
     Attributes:
         ready: What the classifier said of itself; None where there was nothing to do.
+        self_test: What the model was tested for; None where it was not.
         seconds: Time from the start of the first device process, or from its first order, to the
             end of the last.
         reached: Stages on the way to the first results, in seconds since this process started:
-            'libraries', 'model', 'device' and 'classifier' of the device process, 'plan' of this
-            one, 'first result'. Empty where there was nothing to do.
+            'libraries', 'model', 'device', 'classifier' and 'self-test' of the device process,
+            'plan' of this one, 'first result'. Empty where there was nothing to do.
     """
 
     ready: Ready | None
+    self_test: tuple[Check, ...] | None = None
     seconds: float
     reached: Mapping[str, float]

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from engines.check import Check
 from shards.shard_ref import ShardRef
 from tasks.decision import Decision
 
@@ -52,6 +53,8 @@ class Ready(_Frozen):
     engine_built: bool | None
     engine_seconds: float | None
     decision: Decision
+    self_test: tuple[Check, ...] | None = None
+    """What the model was tested for; None where it was not, or by an earlier process."""
     reached: dict[str, float]
     """When the process had got how far, by `time.monotonic`, which all processes share."""
 

@@ -68,6 +68,11 @@ class Settings(ModelSettings):
         default=None, ge=1, le=1024, description="Threads that decode images; default: one a core."
     )
 
+    # A model that is fed wrongly gives scores that look like scores, all night.
+    self_test: bool = Field(
+        default=True, description="Try the model on a few drawn images before the first shard."
+    )
+
     # Minutes of work: little is lost when a run dies, and the table is not cut into crumbs.
     shard_size: Integer = Field(
         default=10_000, ge=1, le=1_000_000, description="Images in one file of the table."

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from engines.check import Check
+from engines.classifier import Classifier
 from engines.errors import ModelError
 from engines.model import load_model
 from shards.allocator import tune_allocator
@@ -18,6 +20,7 @@ from tasks.prepare import model_request, prepare
 from tasks.proof import proof_for_run
 from tasks.settings import Settings
 from tasks.shard_work import ShardWork
+from tasks.trial import try_out
 from tasks.warm_up import warm_up
 
 __all__ = ["Work"]
@@ -43,7 +46,7 @@ class Work:
             receive: Waits for the order.
 
         Raises:
-            ModelError: The model is not the one of the order.
+            ModelError: The model is not the one of the order, or fails its self-test.
             EngineError: The classifier cannot be opened, or fails.
             OutputError: A file cannot be written, a plan not be read, or the table has other
                 columns.
@@ -67,6 +70,7 @@ class Work:
         opened, decision = self._open(job, order)
         with opened.classifier as classifier:
             self._reach("classifier")
+            checks = self._try_out(job, classifier, order)
             info = classifier.info
             self._send(
                 Ready(
@@ -77,6 +81,7 @@ class Work:
                     engine_built=opened.engine_built,
                     engine_seconds=opened.engine_seconds,
                     decision=decision,
+                    self_test=checks,
                     reached=self._reached,
                 )
             )
@@ -91,11 +96,29 @@ class Work:
             settings, job.model, lambda: proof.calibrated.calibration, order.batch_limit
         )
         decision = order.decision or Candidates(settings, backend, proof).decide()
-        columns = job.columns
         opened = backend.open(
-            decision.precision, logits=columns.logits, embedding=columns.embedding
+            decision.precision,
+            logits=job.columns.logits or _is_tried_out(job, order),
+            embedding=job.columns.embedding,
         )
         return opened, decision
 
+    def _try_out(
+        self, job: Job, classifier: Classifier, order: WorkOrder
+    ) -> tuple[Check, ...] | None:
+        """Test the classifier that will serve; None where that was done before, or not wanted."""
+        if not _is_tried_out(job, order):
+            return None
+        checks = try_out(job.model, classifier)
+        self._reach("self-test")
+        if not job.columns.logits:
+            classifier.leave_logits()
+        return checks
+
     def _reach(self, stage: str) -> None:
         self._reached[stage] = time.monotonic()
+
+
+def _is_tried_out(job: Job, order: WorkOrder) -> bool:
+    """Once a run: a process that replaces one that was ready has its decision."""
+    return job.settings.self_test and order.decision is None
