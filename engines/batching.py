@@ -69,8 +69,9 @@ def free_batch(
         problem = _problem(wrapped, images, observed.logits)
     if problem is not None:
         raise _refusal(info, problem + _suspects(rebatched))
-    count, first = len(rebatched.changed), rebatched.changed[0]
-    return f"{exported} in {count} nodes of the graph (first {first}), rewritten to take any"
+    first, *others = rebatched.changed
+    also = f" and {len(others)} more" if others else ""
+    return f"{exported} in the graph's {first}{also}, rewritten to take any"
 
 
 def _may_fix_the_batch(graph: GraphProto) -> bool:

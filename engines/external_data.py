@@ -39,6 +39,9 @@ __all__ = ["MAX_MODEL_BYTES", "ModelFiles", "read_model"]
 MAX_MODEL_BYTES = 2**31 - 2**20
 """Protobuf cannot serialise 2 GiB, and wrapping the graph adds some kilobytes."""
 
+_DATA_SUFFIXES = (".data", "_data")
+"""Of the files that PyTorch and Optimum put weights into."""
+
 _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _OTHER_FORMATS = (
     (_LFS_POINTER, "a Git LFS pointer: run `git lfs pull` in its repository to get the file"),
@@ -210,7 +213,7 @@ def _read_data(path: Path, location: str, tensor_name: str) -> bytes:
         raise ModelError(
             f"{path}: its weights (tensor {tensor_name!r} first) lie in {location!r}, and there is"
             f" no such file in {path.parent}. torch.onnx.export writes the weights beside the"
-            f" model: copy {location!r} too"
+            f" model: copy {location!r} too{_renamed(path, location)}"
         )
     resolved = Path(os.path.realpath(found))  # Path.resolve raises RuntimeError on a loop
     inside = resolved.is_relative_to(path.parent.resolve())
@@ -223,6 +226,17 @@ def _read_data(path: Path, location: str, tensor_name: str) -> bytes:
     if data.startswith(_LFS_POINTER):
         raise ModelError(f"{path}: its data file {location!r} is {_OTHER_FORMATS[0][1]}")
     return data
+
+
+def _renamed(path: Path, location: str) -> str:
+    """A hint at a file that may be the one that is missing: a model is often renamed alone."""
+    name = PurePosixPath(location).name
+    others = sorted(
+        other.name
+        for other in path.parent.iterdir()
+        if other.name.endswith(_DATA_SUFFIXES) and other.name != name
+    )
+    return f", or rename {others[0]!r} to that if it is the file" if others else ""
 
 
 def _embed(path: Path, reference: _Reference, data: bytes, budget: int) -> int:

@@ -151,16 +151,7 @@ def load_model(request: ModelRequest) -> Model:
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
-    labels = find_labels(
-        where.folder,
-        config,
-        classes=classes,
-        file=request.labels,
-        label_type=request.label_type,
-        metadata_props=metadata_props,
-        preprocess=request.preprocess,
-        output_name=info.output_name,
-    )
+    labels = _labels(request, where.folder, config, metadata_props, info, classes)
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes
     )
@@ -187,6 +178,26 @@ def load_model(request: ModelRequest) -> Model:
         embedding=embedding,
         sources=sources,
         graph=_checked(files.proto, request.path),
+    )
+
+
+def _labels(
+    request: ModelRequest,
+    folder: Path,
+    config: Mapping[str, object],
+    metadata_props: Mapping[str, str],
+    info: GraphInfo,
+    classes: int,
+) -> Labels:
+    return find_labels(
+        folder,
+        config,
+        classes=classes,
+        file=request.labels,
+        label_type=request.label_type,
+        metadata_props=metadata_props,
+        preprocess=request.preprocess,
+        output_name=info.output_name,
     )
 
 

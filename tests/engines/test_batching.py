@@ -60,7 +60,7 @@ def test_what_exporters_write_for_four_images_takes_any_number(name):
     reference, _ = wrapped(for_batches_of(4, name))
     expected = np.concatenate([logits(reference, IMAGES_8[i : i + 4]) for i in (0, 4)])
     model, said = freed(for_batches_of(4, name))
-    assert said.startswith("4 in ")
+    assert said.startswith("4 in the graph's ")
     for count in (1, 3, 8):
         np.testing.assert_allclose(logits(model, IMAGES_8[:count]), expected[:count], atol=1e-5)
 
@@ -90,7 +90,7 @@ def test_open_heights_and_widths_stay_open():
     weights = {"conv": (8, 3, 2, 2), "fc": (5, 8), "fc_bias": (5,)}
     reference, _ = wrapped(parse(text, weights), any_size=True)
     model, said = freed(parse(text, weights), any_size=True)
-    assert said.startswith("1 in 1 nodes of the graph (first Reshape ")
+    assert said.startswith("1 in the graph's Reshape ")
     for side in (8, 12):
         images = np.random.default_rng(2).integers(0, 256, (3, side, side, 3), np.uint8)
         expected = np.concatenate([logits(reference, images[i : i + 1]) for i in range(3)])
@@ -117,7 +117,7 @@ def test_weights_are_not_taken_for_rows_of_a_batch():
 
     expected = logits(wrapped(model(equal=True))[0], IMAGES_8)
     rewritten, said = freed(model(equal=True))
-    assert said.startswith("8 in 1 nodes of the graph (first Add ")
+    assert said.startswith("8 in the graph's Add ")
     np.testing.assert_allclose(logits(rewritten, IMAGES_8[:3]), expected[:3], atol=1e-5)
     with pytest.raises(ModelError, match=r"exactly 8, and other batches got other scores"):
         freed(model(equal=False))

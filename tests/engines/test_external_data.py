@@ -135,6 +135,13 @@ def test_missing_weights_are_named_with_what_to_do(tmp_path):
         read_model(tmp_path / alone)
 
 
+def test_weights_under_another_name_are_hinted_at(tmp_path):
+    path = write(tmp_path)
+    (tmp_path / DATA).rename(tmp_path / "r18.onnx.data")
+    with pytest.raises(ModelError, match=r"too, or rename 'r18\.onnx\.data' to that if it is"):
+        read_model(path)
+
+
 @pytest.mark.parametrize(
     "location",
     ["../secret", "a/../../secret", "..", "/etc/hostname", "", "a\\b", "*/_ORT_MEM_ADDR_/*", "."],

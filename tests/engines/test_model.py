@@ -211,7 +211,7 @@ class TestBatches:
     def test_fixed_inside_of_the_graph_become_any(self, tmp_path, target):
         model = load(write(tmp_path / "tiny", proto=reshaping(target, batch=1)))
         assert classify(model, IMAGES).scores.shape == (4, 5)
-        assert model.sources["batch"].startswith("1 in 1 nodes of the graph (first Reshape model/")
+        assert model.sources["batch"].startswith("1 in the graph's Reshape model/")
 
     @pytest.mark.parametrize("target", [[-1, 72], [0, 72], [0, -1]])
     def test_stated_in_the_signature_alone_become_any(self, tmp_path, target):
