@@ -33,9 +33,9 @@ accuracy loses a tenth of that. What these limits are to catch (an overflow, a s
 outlier has spoilt, a wrong kernel) costs tens of percent.
 """
 
-NOISE = 0.5
-"""Most noise for one of signal: a quarter of its power. A good int8 network has about a tenth,
-noise alone has one or more."""
+NOISE = {"fp16": 0.1, "bf16": 0.2, "int8": 0.5}
+"""Most noise for one of signal. fp16 of a network that suits it has a thousandth, bf16 a hundredth,
+int8 a tenth; a candidate that ignores the image has one."""
 
 BATCH_DIFFERENCE = 0.25
 """Most that a logit may differ between batches, for one of signal: other kernels for small batches
@@ -64,7 +64,7 @@ class Thresholds:
 
     top1: float
     top5: float
-    noise: float = NOISE
+    noise: float
     batch_difference: float = BATCH_DIFFERENCE
     spare_flips: int = SPARE_FLIPS
 
@@ -76,7 +76,7 @@ class Thresholds:
         """
         top1 = AGREEMENT[precision] if agreement is None else agreement
         spare = SPARE_FLIPS if agreement is None else 0
-        return cls(top1=top1, top5=1 - (1 - top1) / 5, spare_flips=spare)
+        return cls(top1=top1, top5=1 - (1 - top1) / 5, noise=NOISE[precision], spare_flips=spare)
 
     def most_flips(self, share: float, images: int) -> int:
         """How many of the images may differ where `share` of them must not."""

@@ -100,3 +100,25 @@ def test_end_to_end_measures_every_stage(work, tmp_path):
     assert report["of_limit"]["end to end"] == report["median"]["end to end"] / limit
     assert sorted(path.name for path in work.iterdir() if path.name.startswith("tmp")) == []
     assert "| end to end | " in done.stdout
+
+
+def test_gate_stops_what_breaks_and_lets_pass_what_does_not(tmp_path):
+    done, report = run("gate", tmp_path / "work", json_file=tmp_path / "report.json")
+    assert done.returncode == 0, done.stdout
+    served = {(c["model"], c["asked"], c["calibrated"]): c["served"] for c in report["cases"]}
+    assert served["digits", "auto", False] == "fp16"
+    assert served["digits", "int8", True] == "int8"
+    assert served["decades", "int8", True] == "fp16"
+    assert served["overflow", "fp16", False] == "fp32"
+    assert report["build_engine"]["served"] == "fp32"
+    assert "| decades | int8, calibrated | fp16 | passed | int8 " in done.stdout
+    assert "- overflow, auto: auto took fp32: fp16 failed the accuracy gate" in done.stdout
+
+
+def test_gate_fails_where_something_else_serves(tmp_path):
+    work = tmp_path / "work"
+    shutil.copytree(ROOT / "examples/digits/model", work / "models" / "overflow")  # whole
+    done, report = run("gate", work, json_file=tmp_path / "report.json")
+    assert done.returncode == 1
+    assert {case["model"] for case in report["cases"] if case["missed"]} == {"overflow"}
+    assert "overflow, fp16: MISSED: fp16 serves, expected fp32" in done.stdout

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.models.brittle import break_int8, broken_folder
+from tests.models.brittle import break_fp16, break_int8, broken_folder
 from tests.simulators.installed import simulated_environment
 
 ROOT = Path(__file__).parent.parent.parent
@@ -89,6 +89,24 @@ def test_a_model_that_breaks_in_int8_is_served_in_fp32_and_everybody_is_told(tmp
     assert f"precision: {why}" in log
     plain, _ = classify(tmp_path / "plain", "--precision", "fp32", model=model)
     assert plain["gate"] == {"status": "reference", "why": "", "trials": []}
+
+
+@pytest.mark.parametrize("precision", ["auto", "fp16"])
+def test_a_model_that_overflows_in_fp16_is_served_in_fp32_on_a_gpu(tmp_path, precision):
+    model = broken_folder(MODEL, tmp_path / "brittle", break_fp16)
+    environment = simulated_environment("8.6.1")
+    options = ("--precision", precision, "--gate-images", 64)
+    summary, log = classify(tmp_path / "out", *options, model=model, environment=environment)
+    assert (summary["requested_precision"], summary["precision"]) == (precision, "fp32")
+    why = summary["gate"]["why"]
+    assert "fp16 failed the accuracy gate" in why  # with NaN on a GPU; here, fp16 sums are exact
+    assert f"precision: {why}" in log
+    assert footers(tmp_path / "out")[0]["gate"]["why"] == why
+    assert (summary["images"], summary["ok"]) == (450, 450)
+    again, log = classify(tmp_path / "again", *options, model=model, environment=environment)
+    assert again["gate"] == summary["gate"]
+    assert "gate: comparing" not in log
+    assert "Building" not in log
 
 
 def test_auto_on_a_cpu_takes_int8_only_where_it_is_faster(tmp_path):

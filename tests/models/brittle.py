@@ -8,6 +8,7 @@ moved about freely, which is the other way round what weight equalization does t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from shutil import copytree
 
@@ -20,9 +21,6 @@ __all__ = ["break_fp16", "break_int8", "broken_folder"]
 
 FP16_MAX = 65504.0
 
-CONVOLUTION = 1
-"""The second: the first one may stay out of int8."""
-
 
 def break_int8(model: ModelProto) -> None:
     """Spread the channels of an activation over five decades, which no one scale can serve.
@@ -30,24 +28,27 @@ def break_int8(model: ModelProto) -> None:
     Whatever range the calibration chooses, it clips some channels or rounds others to nothing;
     fp16, whose steps are relative, does not mind.
     """
-    channels = len(_read(model, _convolutions(model)[CONVOLUTION].input[2]))
-    _scale(model, np.logspace(-3, 2, channels))
+    second = _convolutions(model)[1]  # the first one may stay out of int8
+    channels = len(_read(model, second.input[2]))
+    _scale(model, 1, np.logspace(-3, 2, channels))
 
 
 def break_fp16(model: ModelProto) -> None:
-    """Let activations exceed 65,504, while all weights stay below."""
-    weight, bias = (
-        np.abs(_read(model, name)) for name in _convolutions(model)[CONVOLUTION].input[1:]
-    )
-    largest = np.maximum(weight.reshape(len(weight), -1).max(axis=1), bias)
-    _scale(model, 0.9 * FP16_MAX / largest)
+    """Let activations between all convolutions exceed 65,504, while all weights stay below.
+
+    Between all of them: a builder that is free to run some layers in fp32 finds no way around.
+    """
+    for number, node in enumerate(_convolutions(model)[:-1]):
+        weight, bias = (np.abs(_read(model, name)) for name in node.input[1:])
+        largest = np.maximum(weight.reshape(len(weight), -1).max(axis=1), bias)
+        _scale(model, number, 0.9 * FP16_MAX / largest)
 
 
-def broken_folder(folder: Path, target: Path, broken: object) -> Path:
+def broken_folder(folder: Path, target: Path, broken: Callable[[ModelProto], None]) -> Path:
     """Copy a model's folder and break the copy; returns it."""
     copytree(folder, target)
     model = onnx.load_model(target / "model.onnx")
-    broken(model)  # type: ignore[operator]
+    broken(model)
     onnx.checker.check_model(model, full_check=True)
     onnx.save_model(model, target / "model.onnx")
     return target
@@ -62,9 +63,9 @@ def _read(model: ModelProto, name: str) -> NDArray[np.float32]:
     return numpy_helper.to_array(tensor).astype(np.float32)
 
 
-def _scale(model: ModelProto, factors: NDArray[np.float64]) -> None:
+def _scale(model: ModelProto, number: int, factors: NDArray[np.floating]) -> None:
     """Multiply the output channels of one convolution, and make good for it in the next."""
-    this, following = _convolutions(model)[CONVOLUTION : CONVOLUTION + 2]
+    this, following = _convolutions(model)[number : number + 2]
     changes = {
         this.input[1]: factors[:, None, None, None],
         this.input[2]: factors,
