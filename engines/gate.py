@@ -146,11 +146,10 @@ def compare(
         ValueError: The shapes do not fit together, or no image is usable.
     """
     _check_shapes(reference, candidate, images, labels)
-    usable = _usable(reference)
-    if not usable.any():
+    kept: list[int] = np.flatnonzero(_usable(reference)).tolist()
+    if not kept:
         raise ValueError(f"the reference gives no finite logits for any of {len(images)} images")
     difference = _batch_difference(candidate, alone)
-    kept: list[int] = np.flatnonzero(usable).tolist()
     names = [images[row] for row in kept]
     known = [] if targets is None else [targets[row] for row in kept]
     reference, candidate = reference[kept], candidate[kept]
@@ -159,10 +158,8 @@ def compare(
     theirs = np.where(finite, candidate.argmax(axis=1), -1)
     five = _best(reference, TOP), _best(np.where(finite[:, None], candidate, -np.inf), TOP)
     misses = _count(~((five[1] == best[:, None]).any(axis=1) & finite))
-    flips = _count(theirs != best)
-    count = len(kept)
-    errors = _errors(reference, candidate)
-    signal = _signal(reference)
+    flips, count = _count(theirs != best), len(kept)
+    errors, signal = _errors(reference, candidate), _signal(reference)
     return Comparison(
         images=count,
         unusable=len(images) - count,

@@ -15,6 +15,9 @@ from engines.errors import InferenceError, ModelError
 
 __all__ = ["Session", "available_cores", "newest_opset"]
 
+VERSION: str = onnxruntime.__version__
+"""Of ONNX Runtime."""
+
 Array = NDArray[Any]
 
 _NOTHING_LOGGED = 4

@@ -29,8 +29,8 @@ AGREEMENT = {"fp16": 0.99, "bf16": 0.98, "int8": 0.95}
 
 fp16 has 11 significant bits and flips close calls only, a few in a thousand images; bf16 has 8.
 int8 flips some percent of the images of a well calibrated network, in both directions, so that its
-accuracy loses a tenth of that. What these limits are to catch (an overflow, a scale that one
-outlier has spoilt, a wrong kernel) costs tens of percent.
+accuracy changes by less. What these limits are to catch (an overflow, a scale that one outlier has
+spoilt, a wrong kernel) costs tens of percent.
 """
 
 NOISE = {"fp16": 0.1, "bf16": 0.2, "int8": 0.5}

@@ -11,8 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import onnxruntime
-
 from engines.classifier import Classifier
 from engines.engine import describe_engine, open_engine
 from engines.errors import BackendUnavailableError
@@ -20,7 +18,7 @@ from engines.features import import_tensorrt
 from engines.manifest import canonical_json
 from engines.model import Model
 from engines.onnx_runtime import OnnxRuntimeClassifier, processor_name
-from engines.ort_session import available_cores
+from engines.ort_session import VERSION, available_cores
 from engines.precision import apply_precision, precision_recipe
 from engines.profile import parse_batch_size
 from engines.quantize import Calibration
@@ -178,7 +176,7 @@ class CpuBackend:
             "graph": hashlib.sha256(self._model.graph).hexdigest(),
             "calibration": self._calibrate().digest,
             "precision": precision_recipe(precision),
-            "onnxruntime": onnxruntime.__version__,
+            "onnxruntime": VERSION,
             "processor": processor_name(),
         }
         key = hashlib.sha256(canonical_json(ingredients)).hexdigest()

@@ -319,6 +319,13 @@ def test_footers_of_later_minor_versions_are_read():
     assert FooterInfo.from_json(json.dumps(later).encode()).rows == 6
 
 
+def test_footers_of_1_0_are_read_without_what_1_1_added():
+    flat = json.loads(footer(table(shard_inputs(PATHS))).to_json()) | {"schema_version": "1.0"}
+    del flat["requested_precision"], flat["gate"]
+    read = FooterInfo.from_json(json.dumps(flat).encode())
+    assert (read.rows, read.provenance.requested_precision, read.provenance.gate) == (6, None, None)
+
+
 @pytest.mark.parametrize("change", [{"schema_version": "2.0"}, {"schema_version": None}])
 def test_footers_of_other_major_versions_are_refused(change):
     other = json.loads(footer(table(shard_inputs(PATHS))).to_json()) | change

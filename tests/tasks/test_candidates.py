@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import tasks.candidates
 from engines.errors import EngineBuildError, ModelError
 from engines.gate import Comparison
+from engines.locks import FileLock
 from engines.verdict import Evidence, Thresholds, judge, read, write
 from tasks.candidates import Candidates
 from tasks.decision import gate_lines
@@ -264,6 +266,23 @@ def test_what_an_overlapping_run_decides_meanwhile_holds(machine):
 
     gpu.open = slow_open
     assert decide(gpu).precision == "fp32"
+    assert gpu.compared == []
+
+
+def test_an_overlapping_run_is_waited_for_and_its_verdict_taken(machine, caplog):
+    caplog.set_level(logging.INFO)
+    gpu = machine()
+    lock = FileLock(gpu.folder("fp16") / "gate.lock")
+
+    def finish_elsewhere():
+        write(gpu.folder("fp16"), judge("fp16", evidence(0.5), Thresholds.of("fp16")))
+        lock.close()
+
+    other = threading.Timer(0.3, finish_elsewhere)
+    other.start()
+    assert decide(gpu).precision == "fp32"
+    other.join()
+    assert "waiting for another run that compares the same" in caplog.text
     assert gpu.compared == []
 
 
