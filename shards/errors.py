@@ -3,6 +3,7 @@
     ShardError             base; `exit_code` is what the command returns
     ├── SourceError        the inputs cannot be listed as given (2)
     ├── NoImagesError      the inputs hold no image (4)
+    ├── ArchiveError       an archive is damaged: nothing of it is published (1)
     ├── OutputError        the output cannot be written, or holds what it should not (1)
     │   └── ColumnsError   its table has other columns than are asked for (2)
     └── ImageError         one image cannot be classified: a row, never a crash
@@ -15,6 +16,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 __all__ = [
+    "ArchiveError",
     "ColumnsError",
     "ErrorKind",
     "ImageError",
@@ -60,6 +62,10 @@ class NoImagesError(ShardError):
     """The inputs hold no image."""
 
     exit_code = 4
+
+
+class ArchiveError(ShardError):
+    """An archive is damaged, or may be: which, where, and why."""
 
 
 class OutputError(ShardError):

@@ -1,0 +1,1 @@
+"""Damage, crashes and bad input, counted."""
