@@ -36,6 +36,9 @@ SOURCES = f"""\
 Every option can also stand in a TOML file (--config) or in a variable
 ({PREFIX}TOP_K=3). Flags win over variables, and variables over the file."""
 
+YES = {"1", "t", "true", "y", "yes"}
+"""What cyclopts takes for true in a variable."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -107,7 +110,7 @@ class Command(Generic[Kind, Own]):
 
     def _answer(self, arguments: Sequence[str], session: Session) -> int:
         """Read, run, and say how it ended."""
-        reporter = Reporter(as_json="--json" in arguments)
+        reporter = Reporter(as_json=_asks_for_json(arguments))
         try:
             request = self.read(arguments)
             if request is None:
@@ -129,7 +132,10 @@ class Command(Generic[Kind, Own]):
             return self.run(request, session, console)
 
     def _app(self) -> App:
+        from flows.console import Terminal
+
         app = App(
+            console=Terminal(),
             name=self.program,
             help=f"{self.introduction}\n\n{SOURCES}",
             help_format="plaintext",
@@ -155,6 +161,11 @@ class Command(Generic[Kind, Own]):
         parameters = settings_signature(self.settings).parameters.values()
         set_signature(request, inspect.Signature([*parameters, *parameters_of(self.manners)]))
         return request
+
+
+def _asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether an error is to be told as JSON, as far as can be known before all is understood."""
+    return "--json" in arguments or os.environ.get(f"{PREFIX}JSON", "").lower() in YES
 
 
 def _version() -> str:

@@ -14,10 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextCol
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from flows.report import abandon
+
 if TYPE_CHECKING:
     from tasks.progress import Progress
 
-__all__ = ["LOGGERS", "log_to_stderr", "progress_bar", "progress_lines"]
+__all__ = ["LOGGERS", "Terminal", "log_to_stderr", "progress_bar", "progress_lines"]
 
 LOGGERS = ("flows", "tasks", "engines", "shards")
 """Our loggers; libraries keep to themselves what a person cannot act on."""
@@ -28,6 +30,15 @@ LINE_INTERVAL_S = 10.0
 STYLES = {logging.WARNING: ("warning: ", "yellow"), logging.ERROR: ("error: ", "bold red")}
 
 logger = logging.getLogger(__name__)
+
+
+class Terminal(Console):
+    """A console whose reader may go away: Rich would end the program, in the middle of a run."""
+
+    def on_broken_pipe(self) -> None:
+        """Write no more."""
+        self.quiet = True
+        abandon(self.file)
 
 
 class ConsoleHandler(logging.Handler):
@@ -57,7 +68,7 @@ def log_to_stderr(level: str) -> Iterator[Console]:
     Yields:
         The console, for a progress bar that log lines do not tear.
     """
-    console = Console(file=sys.stderr, highlight=False)
+    console = Terminal(file=sys.stderr, highlight=False)
     handler = ConsoleHandler(console)
     ours = [logging.getLogger(name) for name in LOGGERS]
     for log in ours:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, Protocol
+from typing import IO, Any, ClassVar, Protocol
 
 from flows.interrupt import Interrupted
 from flows.session import exit_code_of
 
-__all__ = ["Ending", "Reporter"]
+__all__ = ["Ending", "Reporter", "abandon", "say"]
 
 
 class Ending(Protocol):
@@ -47,23 +48,37 @@ class Reporter:
         exit_code, text = exit_code_of(error), str(error)
         if exit_code is None:
             exit_code, text = 1, f"{type(error).__name__}: {error}"
-            traceback.print_exception(error)
-        _complain(f"error: {text}")
+            say("".join(traceback.format_exception(error)).rstrip(), sys.stderr)
+        say(f"error: {text}", sys.stderr)
         self._print({"status": "failed", "error": text, "exit_code": exit_code})
         return exit_code
 
     def interrupted(self, stop: Interrupted, state: str) -> int:
         """Say that it was ended from outside, and in which state things are."""
         text = f"{stop} {state}"
-        _complain(text)
+        say(text, sys.stderr)
         self._print({"status": "interrupted", "error": text, "exit_code": stop.exit_code})
         return stop.exit_code
 
     def _print(self, document: dict[str, Any], text: str = "") -> None:
         line = json.dumps(document) if self.as_json else text
         if line:
-            print(line)  # noqa: T201 - the one thing that belongs on stdout
+            say(line, sys.stdout)
 
 
-def _complain(text: str) -> None:
-    print(text, file=sys.stderr)  # noqa: T201 - loggers may not be set up yet
+def say(text: str, stream: IO[str]) -> None:
+    """Write a line; where the reader has gone (`| head -1`), this and all that follows is dropped.
+
+    That is no failure: what the command does stands in its output directory and its exit code.
+    """
+    try:
+        print(text, file=stream, flush=True)
+    except BrokenPipeError:
+        abandon(stream)
+
+
+def abandon(stream: IO[str]) -> None:
+    """Send a stream nowhere; it still holds what it could not write, and would try again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
