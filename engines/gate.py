@@ -130,8 +130,8 @@ def compare(
 ) -> Comparison:
     """Compare the logits of the same images.
 
-    A masked class may be -inf in the reference: that logit is left out of the errors. Equal logits
-    go to the lower index, as in the table.
+    A logit of -inf in the reference, a masked class, is no part of the errors. Of equal logits the
+    lower index wins.
 
     Args:
         reference: float32 [images, classes], of the fp32 graph.
@@ -150,9 +150,8 @@ def compare(
     if not kept:
         raise ValueError(f"the reference gives no finite logits for any of {len(images)} images")
     difference = _batch_difference(candidate, alone)
-    names = [images[row] for row in kept]
-    known = [] if targets is None else [targets[row] for row in kept]
     reference, candidate = reference[kept], candidate[kept]
+    names = [images[row] for row in kept]
     best = reference.argmax(axis=1)
     finite = _finite_where(reference, candidate)
     theirs = np.where(finite, candidate.argmax(axis=1), -1)
@@ -177,7 +176,7 @@ def compare(
         constant=signal > 0 and bool(finite.all()) and _signal(candidate) < CONSTANT * signal,
         reference_constant=count > 1 and signal == 0,
         batch_difference=difference,
-        accuracy=_accuracy(best, theirs, known),
+        accuracy=_accuracy(best, theirs, targets, kept),
         worst_flips=_listed(reference, candidate, best, theirs, names, labels),
     )
 
@@ -260,12 +259,16 @@ def _batch_difference(candidate: Logits, alone: Logits | None) -> float | None:
 
 
 def _accuracy(
-    best: NDArray[np.intp], theirs: NDArray[np.intp], targets: Sequence[int | None]
+    best: NDArray[np.intp],
+    theirs: NDArray[np.intp],
+    targets: Sequence[int | None] | None,
+    kept: Sequence[int],
 ) -> Accuracy | None:
-    rows = [row for row, target in enumerate(targets) if target is not None]
+    known = [] if targets is None else [targets[row] for row in kept]
+    rows = [row for row, target in enumerate(known) if target is not None]
     if not rows:
         return None
-    right = np.array([targets[row] for row in rows])
+    right = np.array([known[row] for row in rows])
     return Accuracy(
         images=len(rows),
         reference=float((best[rows] == right).mean()),
