@@ -65,6 +65,8 @@ METAVARS = {
     "workspace": "SIZE",
     "device_memory": "GIB",
     "build_timeout": "SECONDS",
+    "decode_timeout": "SECONDS",
+    "max_image_memory": "SIZE",
     "seconds": "SECONDS",
     "html": "FILE",
     "run_id": "NAME",

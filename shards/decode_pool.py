@@ -14,6 +14,7 @@ threads wait for the interpreter's lock: Pillow resizes 2 times as many images i
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
@@ -62,7 +63,8 @@ class DecodePool:
             timeout_s: Longest time for decoding one image; beyond it the row's error_kind is
                 decode_timeout.
             memory_bytes: Address space that a worker may take beyond what it begins with.
-            server: Makes the workers, where it was started before; the caller's. None starts one.
+            server: Makes the workers, where it was started before; the caller's. None starts one
+                with the first worker.
         """
         if workers < 1 or not timeout_s > 0:
             raise ValueError(f"{workers=}, {timeout_s=}; expected 1 or more and above 0")
@@ -74,8 +76,9 @@ class DecodePool:
         self._idle: queue.SimpleQueue[_Place] = queue.SimpleQueue()
         for place in self._places:
             self._idle.put(place)
-        self._owns_server = server is None
-        self._server = DecodeServer() if server is None else server
+        self._server = server
+        self._own_server: DecodeServer | None = None
+        self._starting = threading.Lock()
 
     def decode(self, items: Sequence[Stored], images: NDArray[np.uint8]) -> list[Outcome]:
         """Decode items[i] into images[i].
@@ -105,15 +108,15 @@ class DecodePool:
         self, place: _Place, items: Sequence[Stored], images: NDArray[np.uint8]
     ) -> list[Outcome]:
         """Decode the first items with the worker of a place or a new one; it may be none."""
-        worker = place.worker or self._server.new_worker(self._setup)
+        worker = place.worker or self._new_worker()
         place.worker = None  # until it has proved sound
         try:
             outcomes = worker.decode(items, images, self._timeout_s)
         except WorkerLostError as lost:
-            self._server.end(worker)
+            worker.end()
             return self._after_loss(place, lost, items, images)
         except BaseException:
-            self._server.end(worker)
+            worker.end()
             raise
         return self._checked(place, worker, outcomes)
 
@@ -122,7 +125,7 @@ class DecodePool:
         for row, outcome in enumerate(outcomes):
             if isinstance(outcome, ImageError) and outcome.kind is ErrorKind.OUT_OF_MEMORY:
                 # What earlier images left in the heap may be the reason.
-                self._server.end(worker)
+                worker.end()
                 earlier = worker.decoded - len(outcomes) + row
                 return outcomes[:row] if earlier else outcomes[:1]
         place.worker = worker
@@ -151,27 +154,33 @@ class DecodePool:
     ) -> list[Outcome]:
         """Decode one image that a worker ended by, alone in a new one."""
         if place.worker is not None:
-            self._server.end(place.worker)
+            place.worker.end()
             place.worker = None
-        worker = self._server.new_worker(self._setup)
+        worker = self._new_worker()
         try:
             outcomes = worker.decode(item, image, self._timeout_s)
         except WorkerLostError as lost:
-            death = self._server.end(worker)
+            death = worker.end()
             return [lost.timeout or _verdict(death)]
         except BaseException:
-            self._server.end(worker)
+            worker.end()
             raise
         return self._checked(place, worker, outcomes)
+
+    def _new_worker(self) -> Worker:
+        with self._starting:
+            if self._server is None:
+                self._server = self._own_server = DecodeServer.spawn()
+        return self._server.new_worker(self._setup)
 
     def close(self) -> None:
         """End every worker; nothing may be decoding. Idempotent."""
         for place in self._places:
             if place.worker is not None:
-                self._server.end(place.worker)
+                place.worker.end()
                 place.worker = None
-        if self._owns_server:
-            self._server.close()
+        if self._own_server is not None:
+            self._own_server.close()
 
     def __enter__(self) -> Self:
         return self

@@ -17,12 +17,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shards.decode_server import ANSWER, END, FORK, REQUEST, UNKNOWN
+from shards.decode_server import main as serve
 from shards.decode_wire import (
     DECODING,
     HEADER,
@@ -80,21 +81,47 @@ class WorkerLostError(Exception):
 class DecodeServer:
     """The process that workers are forked from, owned; any thread may ask it.
 
-    It begins to import at once, a quarter of a second; nobody waits for that before the first
-    worker is wanted. It and its workers end with the process that made it, however that ends.
+    It and its workers end with the process that made it, however that ends.
     """
 
-    def __init__(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._channel.settimeout(ANSWER_S)
+    def __init__(self, channel: socket.socket, process: _Process) -> None:
+        channel.settimeout(ANSWER_S)
+        self._channel = channel
+        self._process = process
         self._asking = threading.Lock()
+
+    @classmethod
+    def spawn(cls) -> Self:
+        """Start it as a program of its own; it imports for a quarter of a second meanwhile."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-c", START, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # our own may carry messages
                 pass_fds=[theirs.fileno()],
             )
+        return cls(ours, process)
+
+    @classmethod
+    def fork(cls) -> Self:
+        """Make it by a fork of this process, in a millisecond.
+
+        Only for a process that has just begun: with one thread, no open connection, and nothing
+        imported that could mind. (NumPy does not: its library ends its threads before a fork.)
+        """
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        child = os.fork()
+        if child:
+            theirs.close()
+            return cls(ours, _Forked(child))
+        try:
+            ours.close()
+            os.dup2(2, 1)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            serve(theirs.detach())
+        finally:
+            os._exit(1)  # never back into the caller's code
 
     def new_worker(self, setup: Setup) -> Worker:
         """Have a worker made, tell it its work, and wait until it is ready.
@@ -123,17 +150,16 @@ class DecodeServer:
                     "run the same command again: it resumes."
                 ) from error
             stack.pop_all()
-        return Worker(process, ours, shared, setup)
+        return Worker(self, process, ours, shared, setup)
 
-    def end(self, worker: Worker) -> str | None:
-        """Kill a worker, unless it has ended, and free what belongs to it.
+    def end(self, process: int) -> str | None:
+        """Kill a worker by its process id, unless it has ended.
 
         Returns:
             How it ended, as 'SIGSEGV' or 'exit code 1'; None where that cannot be told.
         """
-        worker.channel.close()
         try:
-            code = self._ask(END, worker.process, [])
+            code = self._ask(END, process, [])
         except OSError:  # The server is gone, and has taken its workers along.
             return None
         if code == UNKNOWN:
@@ -174,21 +200,60 @@ class DecodeServer:
         self.close()
 
 
+class _Process(Protocol):
+    """What there is to do with a child: a `subprocess.Popen`, or one that was forked."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+class _Forked:
+    """A child by `os.fork`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._ended = False
+
+    def wait(self, timeout: float | None = None) -> int:
+        """As `subprocess.Popen.wait`; the exit status is not kept."""
+        deadline = time.monotonic() + (timeout or 0.0)
+        while not self._ended:
+            self._ended = os.waitpid(self.pid, os.WNOHANG if timeout else 0)[0] != 0
+            if not self._ended:
+                if time.monotonic() > deadline:
+                    raise subprocess.TimeoutExpired("decoders", timeout or 0.0)
+                time.sleep(0.001)
+        return 0
+
+    def kill(self) -> None:
+        """As `subprocess.Popen.kill`."""
+        if not self._ended:
+            os.kill(self.pid, signal.SIGKILL)
+
+
 class Worker:
     """One worker process, used by one thread at a time.
 
     Attributes:
-        process: Its id.
-        channel: To it.
         decoded: Images that it has decoded, or refused.
     """
 
     def __init__(
-        self, process: int, channel: socket.socket, shared: mmap.mmap, setup: Setup
+        self,
+        server: DecodeServer,
+        process: int,
+        channel: socket.socket,
+        shared: mmap.mmap,
+        setup: Setup,
     ) -> None:
-        self.process = process
-        self.channel = channel
         self.decoded = 0
+        self._server = server
+        self._process = process
+        self._channel = channel
         self._shared = shared
         shape = (setup.rows, setup.transform.height, setup.transform.width, 3)
         self._rows = np.frombuffer(shared, np.uint8, offset=HEADER.size).reshape(shape)
@@ -203,15 +268,20 @@ class Worker:
         """
         HEADER.pack_into(self._shared, 0, -1, 0)
         try:
-            send_items(self.channel, items)
+            send_items(self._channel, items)
             self._wait(len(items), timeout_s)
-            outcomes = receive_outcomes(self.channel, len(items))
+            outcomes = receive_outcomes(self._channel, len(items))
         except (OSError, EOFError, ValueError) as error:
             row, _ = self._at()
             raise WorkerLostError(row if 0 <= row < len(items) else 0) from error
         images[:] = self._rows[: len(items)]
         self.decoded += len(items)
         return outcomes
+
+    def end(self) -> str | None:
+        """Kill it, unless it has ended; says how it ended, as `DecodeServer.end`."""
+        self._channel.close()
+        return self._server.end(self._process)
 
     def _wait(self, count: int, timeout_s: float) -> None:
         """Wait until there is an answer, or the connection has ended.
@@ -224,7 +294,7 @@ class Worker:
         """
         look_s = min(LOOK_S, timeout_s / 4)
         answer = select.poll()
-        answer.register(self.channel, select.POLLIN)
+        answer.register(self._channel, select.POLLIN)
         last, spent, now = self._at(), 0.0, time.monotonic()
         while not answer.poll(look_s * 1000):
             before, now = now, time.monotonic()

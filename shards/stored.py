@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shards.names import shown
+
 __all__ = ["Stored"]
 
 
@@ -26,3 +28,7 @@ class Stored:
     size: int | None = None
     content: bytes | None = None
     root: bytes | None = None
+
+    def __str__(self) -> str:
+        """For messages; not the bytes."""
+        return shown(self.path) + (f" at byte {self.offset}" if self.offset else "")

@@ -14,15 +14,17 @@ from engines.manifest import Manifest
 from engines.measure import Throughput, measure
 from engines.model import Model, load_model
 from engines.store import StoredEngine
+from shards.decode import Limits
 from tasks.backends import GpuBackend
 from tasks.candidates import Candidates
 from tasks.decision import Decision, gate_lines
+from tasks.decode_into import DecodeInto
 from tasks.engine import engine_settings, engine_store, memory_limit_bytes
 from tasks.engine_report import keep_findings
 from tasks.errors import SettingsError
 from tasks.prepare import check_image_folders, model_request
 from tasks.proof import proof_for_build
-from tasks.settings import BuildSettings
+from tasks.settings import BuildSettings, Settings
 
 __all__ = ["BuildSummary", "KeptEngine", "build_engine"]
 
@@ -126,11 +128,14 @@ def build_engine(settings: BuildSettings) -> BuildSummary:
     device_info(settings.device)  # before the model is read, which takes seconds
     model = load_model(model_request(settings))
 
-    proof = proof_for_build(settings, model)
-    backend = GpuBackend(
-        settings, model, lambda: proof.calibrated.calibration, rebuild=settings.rebuild
-    )
-    decision = Candidates(settings, backend, proof).decide()
+    # classify_dir's own limit: the same images give the same calibration, found by both.
+    limits = Limits(max_pixels=Settings.model_fields["max_pixels"].default)
+    with DecodeInto(model.spec.host, limits) as fill:
+        proof = proof_for_build(settings, model, fill)
+        backend = GpuBackend(
+            settings, model, lambda: proof.calibrated.calibration, rebuild=settings.rebuild
+        )
+        decision = Candidates(settings, backend, proof).decide()
 
     def load(engine: StoredEngine) -> BuildSummary:
         with engine:

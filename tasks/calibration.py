@@ -34,6 +34,7 @@ from engines.quantize.histogram import Method
 from engines.store_entry import make_private
 from shards.decode import Decoded
 from shards.errors import ImageError
+from shards.stored import Stored
 from tasks.decode_into import DecodeInto
 from tasks.errors import SettingsError
 from tasks.sample import Candidate, Sample, real_paths
@@ -192,7 +193,7 @@ class _Decoding:
         images = np.empty((len(batch), transform.height, transform.width, 3), np.uint8)
         outcomes = list(
             decoders.map(
-                lambda row: self.fill([batch[row].path], images[row : row + 1])[0],
+                lambda row: self.fill([Stored(batch[row].path)], images[row : row + 1])[0],
                 range(len(batch)),
             )
         )

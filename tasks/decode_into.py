@@ -1,40 +1,104 @@
-"""The decoders' side of a slot: paths in, rows of pixels out."""
+"""The decoders' side of a slot: images in files in, rows of pixels out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from shards.decode import Decoded, Limits, decode_file
+from engines.model import Model
+from engines.ort_session import available_cores
+from shards.decode import Decoded, Limits
+from shards.decode_pool import DecodePool
+from shards.decode_process import DecodeServer
 from shards.errors import ImageError
+from shards.stored import Stored
 from shards.transform import Transform
+from tasks.settings import Settings
+from tasks.values import bytes_of
 
 __all__ = ["DecodeInto", "Decoding"]
 
 Decoding = Decoded | ImageError
 
 
-@dataclass(frozen=True, slots=True)
 class DecodeInto:
-    """Fills rows of a slot; an image that cannot be decoded is an ImageError, never a crash.
+    """Fills rows of a slot, in processes of its own that end when it is closed.
+
+    An image that cannot be decoded is an ImageError, never a crash and never a hang.
 
     Attributes:
         transform: The host's part of the preprocessing.
         limits: What one image may cost.
+        workers: Most processes; as many threads keep them busy.
     """
 
-    transform: Transform
-    limits: Limits
+    def __init__(
+        self,
+        transform: Transform,
+        limits: Limits,
+        *,
+        workers: int | None = None,
+        timeout_s: float = 10.0,
+        memory_bytes: int = 1 << 30,
+        server: DecodeServer | None = None,
+    ) -> None:
+        """Start nothing yet.
 
-    def __call__(self, paths: Sequence[bytes], images: NDArray[np.uint8]) -> list[Decoding]:
-        """Decode paths[i] into images[i], uint8 [height, width, 3]; thread-safe."""
-        return [self._decode(path, image) for path, image in zip(paths, images, strict=True)]
+        Args:
+            transform: The host's part of the preprocessing.
+            limits: What one image may cost in pixels and bytes.
+            workers: Most processes; None for one a core.
+            timeout_s: What it may cost in time.
+            memory_bytes: What it may cost in memory.
+            server: Makes the processes, where it was started before; the caller's.
+        """
+        self.transform = transform
+        self.limits = limits
+        self.workers = workers or available_cores()
+        self._pool = DecodePool(
+            transform,
+            limits,
+            workers=self.workers,
+            timeout_s=timeout_s,
+            memory_bytes=memory_bytes,
+            server=server,
+        )
 
-    def _decode(self, path: bytes, image: NDArray[np.uint8]) -> Decoding:
-        try:
-            return decode_file(path, image, self.transform, self.limits)
-        except ImageError as error:
-            return error
+    @classmethod
+    def of(cls, settings: Settings, model: Model, server: DecodeServer | None = None) -> Self:
+        """The decoders of one run."""
+        return cls(
+            model.spec.host,
+            Limits(max_pixels=settings.max_pixels),
+            workers=settings.workers,
+            timeout_s=settings.decode_timeout,
+            memory_bytes=bytes_of(settings.max_image_memory),
+            server=server,
+        )
+
+    def __call__(self, items: Sequence[Stored], images: NDArray[np.uint8]) -> list[Decoding]:
+        """Decode items[i] into images[i], uint8 [height, width, 3]; thread-safe.
+
+        Raises:
+            DecodersError: Processes cannot be started.
+        """
+        return self._pool.decode(items, images)
+
+    def close(self) -> None:
+        """End the processes; nothing may be decoding. Idempotent."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

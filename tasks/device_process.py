@@ -41,8 +41,10 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)  # before anything slow: see tasks.
 sys.path[0] = {str(ROOT)!r}
 from engines.lifetime import die_with_parent
 die_with_parent(int(sys.argv[1]))
+from shards.decode_process import DecodeServer
+decoders = DecodeServer.fork()  # while this process is young, and has one thread
 from tasks.worker import main
-main()
+main(decoders)
 """
 
 

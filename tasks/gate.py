@@ -26,6 +26,7 @@ from engines.streaming import stream
 from engines.verdict import FEW_IMAGES, Evidence
 from shards.decode import Decoded
 from shards.names import shown
+from shards.stored import Stored
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.sample import Candidate, real_paths, targets
 
@@ -159,7 +160,7 @@ class Gate:
         told = time.monotonic()
         with (
             ThreadPoolExecutor(self._workers, "gate") as decoders,
-            closing(stream(paths, self._fill, classifier, decoders)) as batches,
+            closing(stream(paths, self._decode, classifier, decoders)) as batches,
         ):
             for batch in batches:
                 assert batch.predictions.logits is not None
@@ -173,12 +174,15 @@ class Gate:
                     _log.info("gate: %s of %s images %s", f"{len(rows):,}", f"{wanted:,}", what)
         return rows
 
+    def _decode(self, paths: Sequence[bytes], images: NDArray[np.uint8]) -> list[Decoding]:
+        return self._fill([Stored(path) for path in paths], images)
+
     def _alone(self, classifier: Classifier, paths: Iterable[bytes]) -> Row | None:
         """Logits [images, classes] of images in batches of their own, up to one that is gone."""
         rows = []
         for path in paths:
             slot = classifier.acquire()
-            decoded = isinstance(self._fill([path], slot.images[:1])[0], Decoded)
+            decoded = isinstance(self._decode([path], slot.images[:1])[0], Decoded)
             classifier.submit(slot, 1)
             logits = classifier.collect().logits
             assert logits is not None

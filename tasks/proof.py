@@ -8,9 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from engines.model import Model
-from engines.ort_session import available_cores
 from engines.quantize.histogram import Method
-from shards.decode import Limits
 from shards.plan import PlanLog
 from shards.shard_ref import ShardRef
 from tasks.calibration import Calibrated, Images, calibrated
@@ -37,7 +35,6 @@ class Proof:
         model: Model,
         fill: DecodeInto,
         *,
-        workers: int,
         cache: Path,
         extensions: Collection[str],
         precision: str,
@@ -52,7 +49,6 @@ class Proof:
         Args:
             model: The fp32 model.
             fill: Decodes an image as the model wants it.
-            workers: Threads that decode.
             cache: Where calibrations are kept.
             extensions: Suffixes of images.
             precision: What was asked for: only for auto and int8 is anything calibrated.
@@ -66,7 +62,6 @@ class Proof:
         self.wanted = gate_images
         self._model = model
         self._fill = fill
-        self._workers = workers
         self._cache = cache
         self._extensions = extensions
         self._directory = calibration_images
@@ -98,7 +93,7 @@ class Proof:
             self._fill,
             method=self._method,
             cache=self._cache,
-            workers=self._workers,
+            workers=self._fill.workers,
         )
 
     @cached_property
@@ -113,7 +108,7 @@ class Proof:
             available=self.available,
             calibrated=self.calibrated.used if self.calibrates else frozenset(),
         )
-        return Gate(self._model, images, self._fill, workers=self._workers)
+        return Gate(self._model, images, self._fill, workers=self._fill.workers)
 
     @cached_property
     def _gate_sample(self) -> Sample | None:
@@ -127,13 +122,12 @@ class Proof:
         return in_directory(os.fsencode(self._directory), extensions=self._extensions)
 
 
-def proof_for_run(job: Job, shards: Sequence[ShardRef]) -> Proof:
+def proof_for_run(job: Job, shards: Sequence[ShardRef], fill: DecodeInto) -> Proof:
     """For classify_dir: the gate takes images that the run is to classify."""
     settings = job.settings
     return Proof(
         job.model,
-        DecodeInto(job.model.spec.host, Limits(max_pixels=settings.max_pixels)),
-        workers=settings.workers or available_cores(),
+        fill,
         cache=cache_folder(settings),
         extensions=settings.extensions,
         precision=settings.precision,
@@ -145,15 +139,13 @@ def proof_for_run(job: Job, shards: Sequence[ShardRef]) -> Proof:
     )
 
 
-def proof_for_build(settings: BuildSettings, model: Model) -> Proof:
+def proof_for_build(settings: BuildSettings, model: Model, fill: DecodeInto) -> Proof:
     """For build_engine: the gate takes images from --gate-from, or what calibration left."""
-    usual = Settings.model_fields
-    extensions = usual["extensions"].default
+    extensions = Settings.model_fields["extensions"].default
     directory = settings.gate_from
     return Proof(
         model,
-        DecodeInto(model.spec.host, Limits(max_pixels=usual["max_pixels"].default)),
-        workers=available_cores(),
+        fill,
         cache=cache_folder(settings),
         extensions=extensions,
         precision=settings.precision,

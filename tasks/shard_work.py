@@ -19,15 +19,15 @@ from typing import Self
 import numpy as np
 
 from engines.classifier import Classifier, Predictions
-from engines.ort_session import available_cores
 from engines.streaming import Batch, stream
 from shards.commit import publish
-from shards.decode import Decoded, Limits
+from shards.decode import Decoded
 from shards.errors import ErrorKind, ImageError
 from shards.footer import WORK_SCHEMA, Provenance
 from shards.inputs import ShardInputs
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, footer_of
+from shards.stored import Stored
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.job import Job
@@ -110,23 +110,25 @@ class Sheet:
 
 
 class ShardWork:
-    """Works off shards with one classifier, and says so in messages."""
+    """Works off shards with one classifier and its decoders, and says so in messages."""
 
     def __init__(
         self,
         job: Job,
         classifier: Classifier,
         decision: Decision,
+        fill: DecodeInto,
         send: Callable[[Message], None],
     ) -> None:
         self._job = job
         self._classifier = classifier
+        self._fill = fill
         self._send = send
         self._log = PlanLog(job.tree, tool_version=tool_version())
         self._provenance = provenance(job, classifier, decision)
         self._open: deque[Sheet] = deque()
         self._commits: deque[Future[Published]] = deque()
-        self._decoders = ThreadPoolExecutor(job.settings.workers or available_cores(), "decode")
+        self._decoders = ThreadPoolExecutor(fill.workers, "decode")
         self._committer = ThreadPoolExecutor(1, "commit")
         self._done = self._errors = 0
 
@@ -136,12 +138,11 @@ class ShardWork:
         Raises:
             OutputError: A file cannot be written, or a plan not be read.
             EngineError: Inference failed.
+            DecodersError: Processes that decode cannot be started.
         """
-        fill = DecodeInto(
-            self._job.model.spec.host, Limits(max_pixels=self._job.settings.max_pixels)
-        )
+        items = self._items(shards)
         try:
-            for batch in stream(self._paths(shards), fill, self._classifier, self._decoders):
+            for batch in stream(items, self._fill, self._classifier, self._decoders):
                 self._take(batch)
             self._settle(keep=0)
         except Exception as error:
@@ -149,15 +150,15 @@ class ShardWork:
                 error.add_note(f"in shard {self._open[0].inputs.ref.id}")
             raise
 
-    def _paths(self, shards: Sequence[ShardRef]) -> Iterator[bytes]:
+    def _items(self, shards: Sequence[ShardRef]) -> Iterator[Stored]:
         """Every image of every shard; opens a shard's sheet when its first image is asked for."""
         for shard in shards:
             inputs = self._log.read(shard)
             self._open.append(Sheet.of(self._job, inputs))
             self._send(Started(shard=shard.id))
-            yield from inputs.keys
+            yield from (Stored(path, root=inputs.root) for path in inputs.keys)
 
-    def _take(self, batch: Batch[bytes, Decoding]) -> None:
+    def _take(self, batch: Batch[Stored, Decoding]) -> None:
         taken = 0
         while taken < len(batch.items):
             sheet = self._open[0]

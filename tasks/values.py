@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Strict
 __all__ = [
     "BatchSize",
     "Extension",
+    "ImageMemory",
     "ImageSize",
     "Integer",
     "PixelSize",
@@ -33,6 +34,9 @@ MAX_SIDE = 16_384
 
 MAX_WORKSPACE = 4096 * 2**30
 """Bytes; no GPU has more."""
+
+MIN_IMAGE_MEMORY = 64 * 2**20
+"""Bytes; with less a decoder is not even ready."""
 
 UNITS = {"mib": 2**20, "gib": 2**30}
 
@@ -115,6 +119,12 @@ def _workspace(value: str) -> str:
     return value
 
 
+def _image_memory(value: str) -> str:
+    if bytes_of(value) < MIN_IMAGE_MEMORY:
+        raise ValueError("expected at least 64MiB")
+    return value
+
+
 # Strict: `true` is no 1, and "5" in a deployment's JSON is a mistake worth hearing of.
 Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(checked_text)]
@@ -123,4 +133,5 @@ RunId = Annotated[str, AfterValidator(_run_id)]
 BatchSize = Annotated[Integer | str, AfterValidator(_batch_size)]
 ImageSize = Annotated[Integer | str, AfterValidator(_image_size)]
 PixelSize = Annotated[Integer | str, AfterValidator(_pixel_size)]
+ImageMemory = Annotated[str, AfterValidator(_image_memory)]
 Workspace = Annotated[str, AfterValidator(_workspace)]

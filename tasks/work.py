@@ -11,9 +11,11 @@ from engines.errors import ModelError
 from engines.model import load_model
 from shards.allocator import tune_allocator
 from shards.columns import settle_columns
+from shards.decode_process import DecodeServer
 from tasks.backends import Opened, backend_of, largest_batch
 from tasks.candidates import Candidates
 from tasks.decision import Decision
+from tasks.decode_into import DecodeInto
 from tasks.job import Job
 from tasks.messages import Message, Ready, WorkOrder
 from tasks.prepare import model_request, prepare
@@ -33,8 +35,11 @@ class Work:
         batch_size: Images of a full batch; 0 until that is known.
     """
 
-    def __init__(self, settings: Settings, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self, settings: Settings, send: Callable[[Message], None], decoders: DecodeServer
+    ) -> None:
         self._settings = settings
+        self._decoders = decoders
         self._send = send
         self._reached: dict[str, float] = {}
         self.batch_size = 0
@@ -67,31 +72,33 @@ class Work:
             )
         settle_columns(job.tree, job.columns)
         self.batch_size = largest_batch(self._settings, order.batch_limit)
-        opened, decision = self._open(job, order)
-        with opened.classifier as classifier:
-            self._reach("classifier")
-            checks = self._try_out(job, classifier, order)
-            info = classifier.info
-            self._send(
-                Ready(
-                    backend=info.backend,
-                    precision=info.precision,
-                    device=info.device,
-                    engine_key=info.engine_key,
-                    engine_built=opened.engine_built,
-                    engine_seconds=opened.engine_seconds,
-                    decision=decision,
-                    self_test=checks,
-                    reached=self._reached,
-                )
-            )
-            with ShardWork(job, classifier, decision, self._send) as work:
-                work.run(order.shards)
+        with DecodeInto.of(self._settings, model, self._decoders) as fill:
+            opened, decision = self._open(job, order, fill)
+            with opened.classifier as classifier:
+                self._reach("classifier")
+                checks = self._try_out(job, classifier, order)
+                self._send(self._ready(opened, decision, checks))
+                with ShardWork(job, classifier, decision, fill, self._send) as work:
+                    work.run(order.shards)
 
-    def _open(self, job: Job, order: WorkOrder) -> tuple[Opened, Decision]:
+    def _ready(self, opened: Opened, decision: Decision, checks: tuple[Check, ...] | None) -> Ready:
+        info = opened.classifier.info
+        return Ready(
+            backend=info.backend,
+            precision=info.precision,
+            device=info.device,
+            engine_key=info.engine_key,
+            engine_built=opened.engine_built,
+            engine_seconds=opened.engine_seconds,
+            decision=decision,
+            self_test=checks,
+            reached=self._reached,
+        )
+
+    def _open(self, job: Job, order: WorkOrder, fill: DecodeInto) -> tuple[Opened, Decision]:
         """Open the classifier in the precision that was decided on, now or earlier in this run."""
         settings = job.settings
-        proof = proof_for_run(job, order.shards)
+        proof = proof_for_run(job, order.shards, fill)
         backend = backend_of(
             settings, job.model, lambda: proof.calibrated.calibration, order.batch_limit
         )

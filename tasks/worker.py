@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from engines.errors import CudaError, DeviceMemoryError
+from shards.decode_process import DecodeServer
 from tasks.messages import Failed, Message, Notice, WorkOrder
 from tasks.settings import Settings
 from tasks.transient import may_pass
@@ -25,21 +26,26 @@ __all__ = ["main"]
 Send = Callable[[Message], None]
 
 
-def main() -> NoReturn:
-    """Do what the order on standard input says; exit 0 if every shard was published."""
+def main(decoders: DecodeServer) -> NoReturn:
+    """Do what the order on standard input says; exit 0 if every shard was published.
+
+    Args:
+        decoders: Makes the processes that decode; closed here.
+    """
     # A person's Ctrl-C reaches the whole process group: the parent decides what happens to us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     send = _take_over_stdout()
     _send_log(send)
-    settings = Settings.model_validate_json(_next_line())
-    work = Work(settings, send)
-    try:
-        work.do(_receive)
-    except Exception as error:
-        send(_failed(error, work.batch_size))
-        sys.exit(1)
-    sys.exit(0)
+    with decoders:
+        settings = Settings.model_validate_json(_next_line())
+        work = Work(settings, send, decoders)
+        try:
+            work.do(_receive)
+        except Exception as error:
+            send(_failed(error, work.batch_size))
+            sys.exit(1)
+        sys.exit(0)
 
 
 def _receive() -> WorkOrder:

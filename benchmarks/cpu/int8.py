@@ -31,6 +31,7 @@ from engines.quantize.calibrate import calibrate
 from engines.quantize.histogram import Method
 from engines.wrap import IMAGES, LOGITS, SCORES
 from shards.decode import Decoded, Limits
+from shards.stored import Stored
 from tasks.decode_into import DecodeInto
 
 app = App(help=__doc__)
@@ -112,9 +113,9 @@ def main(
 
 def decoded(model: Model, paths: Sequence[bytes]) -> NDArray[np.uint8]:
     """Good images as the model gets them, uint8 [n, height, width, 3]."""
-    fill = DecodeInto(model.spec.host, Limits())
     pixels = np.zeros((len(paths), model.input_height, model.input_width, 3), np.uint8)
-    outcomes = fill(paths, pixels)
+    with DecodeInto(model.spec.host, Limits()) as fill:
+        outcomes = fill([Stored(path) for path in paths], pixels)
     return pixels[[isinstance(outcome, Decoded) for outcome in outcomes]]
 
 

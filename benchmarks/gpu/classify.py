@@ -47,6 +47,7 @@ from engines.onnx_runtime import OnnxRuntimeClassifier
 from engines.streaming import stream
 from shards.allocator import tune_allocator
 from shards.decode import Limits
+from shards.stored import Stored
 from tasks.decode_into import DecodeInto
 
 Precision = Literal["fp32", "fp16"]
@@ -193,10 +194,11 @@ def reference_logits(folder: Path, photos: Path, count: int, kept_in: Path) -> d
         with (
             step(f"{folder.name}: reference"),
             OnnxRuntimeClassifier(model, batch_size=REFERENCE_BATCH, logits=True) as classifier,
-            ThreadPoolExecutor(cores()) as decoders,
+            DecodeInto(model.spec.host, Limits()) as fill,
+            ThreadPoolExecutor(fill.workers) as decoders,
         ):
-            fill = DecodeInto(model.spec.host, Limits())
-            batches = stream(map(os.fsencode, paths), fill, classifier, decoders)
+            items = (Stored(os.fsencode(path)) for path in paths)
+            batches = stream(items, fill, classifier, decoders)
             logits = np.concatenate([batch.predictions.logits for batch in batches])
             np.save(unfinished, logits)
         unfinished.rename(kept)

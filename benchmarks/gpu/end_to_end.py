@@ -31,6 +31,7 @@ from benchmarks.machine import cores, facts
 from engines.model import Model, ModelRequest, load_model
 from shards.allocator import tune_allocator
 from shards.decode import Limits
+from shards.stored import Stored
 from tasks.decode_into import DecodeInto
 
 PACKAGES = ("numpy", "onnx", "pillow", "pyarrow", "cuda-python")
@@ -99,7 +100,7 @@ def main(
         measures: dict[str, Callable[[], dict[str, float]]] = {
             READ: lambda: {READ: in_threads(few, read)},
             PIXELS: lambda: {PIXELS: in_threads(few, to_pixels)},
-            DECODE: lambda: {DECODE: in_threads(few, into_slots(loaded))},
+            DECODE: lambda: {DECODE: decoded(few, loaded)},
             ENGINE: lambda: engine(model, [*options, "--seconds", str(seconds)], reports),
             ONE: lambda: single(one, model, options),
             WHOLE: lambda: whole(images, many, count, model, options, reports),
@@ -151,15 +152,17 @@ def to_pixels(_number: int, paths: Sequence[bytes]) -> None:
             image.load()
 
 
-def into_slots(model: Model) -> Work:
-    """Read, decode, resize and crop, as classify_dir does; no two threads write the same rows."""
-    fill = DecodeInto(model.spec.host, Limits())
+def decoded(paths: Sequence[bytes], model: Model) -> float:
+    """Files a second through read, decode, resize and crop, as classify_dir does it."""
     slots = np.full((RING, CHUNK, model.input_height, model.input_width, 3), 0, np.uint8)
+    with DecodeInto(model.spec.host, Limits()) as fill:
 
-    def work(number: int, paths: Sequence[bytes]) -> None:
-        fill(paths, slots[number % RING, : len(paths)])
+        def work(number: int, paths: Sequence[bytes]) -> None:
+            # No two threads write the same rows.
+            fill([Stored(path) for path in paths], slots[number % RING, : len(paths)])
 
-    return work
+        in_threads([*paths[:CHUNK]] * fill.workers, work)  # starts the processes
+        return in_threads(paths, work)
 
 
 def engine(model: Path, options: list[str], reports: list[dict[str, Any]]) -> dict[str, float]:

@@ -250,6 +250,7 @@ def test_workers_die_with_the_process_that_wanted_them(tmp_path):
 
 def test_a_server_that_is_gone_is_an_error_and_no_hang():
     with DecodePool(TRANSFORM, LIMITS, workers=1) as pool:
+        pool.decode(inline(png(1)), rows(1))
         os.kill(pool._server._process.pid, signal.SIGKILL)
         with pytest.raises(Exception, match="no process that decodes can be made"):
             pool.decode(inline(png(1)), rows(1))

@@ -27,15 +27,21 @@ def model():
     return load_model(model_request(BuildSettings(model=str(DIGITS / "model"))))
 
 
+@pytest.fixture(scope="module")
+def fill(model):
+    with DecodeInto(model.spec.host, Limits(), workers=2) as fill:
+        yield fill
+
+
 @pytest.fixture
-def run(model, tmp_path):
+def run(model, fill, tmp_path):
     def call(folder=DIGITS / "images", wanted=48, method="entropy"):
         candidates = in_directory(os.fsencode(folder), extensions=[".jpg", ".png"])
         sample = draw(candidates, front=wanted, back=0)
         return calibrated(
             model,
             Images(directory=str(folder), sample=sample, wanted=wanted),
-            DecodeInto(model.spec.host, Limits()),
+            fill,
             method=method,
             cache=tmp_path / "cache",
             workers=2,

@@ -38,8 +38,10 @@ def images(wanted=40, folder=DIGITS / "images", **more):
     return GateImages(**(values | more))
 
 
-def gate(model, images):
-    return Gate(model, images, DecodeInto(model.spec.host, Limits()), workers=2)
+@pytest.fixture(scope="module")
+def gate(model):
+    with DecodeInto(model.spec.host, Limits(), workers=2) as fill:
+        yield lambda model, images: Gate(model, images, fill, workers=2)
 
 
 def candidate(model, batch_size=16):
@@ -56,7 +58,7 @@ def changed(model, change):
     return replace(model, graph=proto.SerializeToString())
 
 
-def test_the_model_agrees_with_itself_on_images_whose_labels_are_known(model):
+def test_the_model_agrees_with_itself_on_images_whose_labels_are_known(gate, model):
     with candidate(model) as classifier:
         evidence = gate(model, images()).evidence(classifier)
         assert classifier.acquire() is not None  # free again
@@ -68,7 +70,9 @@ def test_the_model_agrees_with_itself_on_images_whose_labels_are_known(model):
     assert found.accuracy.reference == found.accuracy.candidate > 0.9
 
 
-def test_a_spoilt_model_is_found_out_and_one_reference_serves_several_candidates(model, caplog):
+def test_a_spoilt_model_is_found_out_and_one_reference_serves_several_candidates(
+    gate, model, caplog
+):
     caplog.set_level(logging.INFO)
     compared = gate(model, images())
     rng = np.random.default_rng(0)
@@ -83,7 +87,7 @@ def test_a_spoilt_model_is_found_out_and_one_reference_serves_several_candidates
     assert caplog.text.count("comparing with the fp32 model") == 1
 
 
-def test_damaged_images_are_passed_over_and_counted(model, tmp_path, caplog):
+def test_damaged_images_are_passed_over_and_counted(gate, model, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     good = sorted((DIGITS / "images").rglob("*.jpg"))[:20]
     for number, path in enumerate(good):
@@ -95,20 +99,20 @@ def test_damaged_images_are_passed_over_and_counted(model, tmp_path, caplog):
     assert re.search(r"gate: ([1-9]|10) of 1\d|20 images cannot be decoded", caplog.text)
 
 
-def test_without_an_image_there_is_no_evidence(model, tmp_path):
+def test_without_an_image_there_is_no_evidence(gate, model, tmp_path):
     (tmp_path / "1.jpg").write_bytes(b"no image")
     with candidate(model) as classifier:
         assert gate(model, images(folder=tmp_path)).evidence(classifier) is None
 
 
-def test_a_model_that_is_broken_itself_proves_nothing(model, caplog):
+def test_a_model_that_is_broken_itself_proves_nothing(gate, model, caplog):
     broken = changed(model, lambda weights: np.full_like(weights, np.nan))
     with candidate(model) as classifier:
         assert gate(broken, images(wanted=5)).evidence(classifier) is None
     assert "NaN or infinity in fp32, for every image" in caplog.text
 
 
-def test_images_of_the_calibration_are_used_only_for_want_of_others(model):
+def test_images_of_the_calibration_are_used_only_for_want_of_others(gate, model):
     every = images(wanted=300)
     half = real_paths(every.candidates[::2])
     fresh, shared = images(wanted=300, calibrated=half).in_order()
