@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 # Additions raise the minor number; anything that could break a query raises the major one.
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 
 WORK_SCHEMA = "1.0"
 """What work keys hold of it: additions make no finished row stale."""
@@ -78,7 +78,7 @@ class FooterInfo:
     """The JSON under the key `nightshift` in a finished file's footer.
 
     Attributes:
-        schema_version: Of the table, as '1.1'.
+        schema_version: Of the table, as '1.2'.
         work_key: Says of which images and model these are the rows.
         rows: Images.
         ok: Images with a label.

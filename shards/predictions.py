@@ -21,8 +21,17 @@ from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
 from shards.inputs import ShardInputs
 from shards.names import file_names_of, uris_of
 from shards.ranking import ENTRY, Ranking, list_array, topk_column, wide_columns
+from shards.seal import BLANK, SEAL_KEY, seal
 
-__all__ = ["ShardResults", "build_table", "encode", "footer_of", "schema_v1"]
+__all__ = [
+    "ShardResults",
+    "build_table",
+    "encode",
+    "footer_of",
+    "open_writer",
+    "row_group_rows",
+    "schema_v1",
+]
 
 # 64 of DuckDB's vectors; a shard of the default size is one group.
 ROW_GROUP_ROWS = 131_072
@@ -186,16 +195,32 @@ def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> Foot
 
 
 def encode(table: pa.Table, footer: FooterInfo) -> memoryview:
-    """Return the bytes of the shard's Parquet file."""
-    optional = table.column_names[len(_COLUMNS) :]
+    """Return the bytes of the shard's Parquet file, sealed."""
+    schema = table.schema.with_metadata({FOOTER_KEY: footer.to_json()})
+    sink = pa.BufferOutputStream()
+    with open_writer(sink, schema) as writer:
+        writer.write_table(
+            table.replace_schema_metadata(schema.metadata), row_group_size=row_group_rows(table)
+        )
+    content = memoryview(sink.getvalue()).cast("B")
+    seal(content)
+    return content
+
+
+def open_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
+    """Begin a file of the table; whoever closes it seals it (`shards.seal`).
+
+    Args:
+        sink: Open for writing.
+        schema: Of the table; its metadata become the footer's.
+    """
+    optional = schema.names[len(_COLUMNS) :]
     vectors = [f"{name}.list.element" for name in optional if name in ("logits", "embedding")]
     scores = [name for name in optional if name.startswith("score_")]
     labels = [name for name in optional if name.startswith("label_")]
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.replace_schema_metadata({FOOTER_KEY: footer.to_json()}),
+    writer = pq.ParquetWriter(
         sink,
-        row_group_size=_row_group_rows(table),
+        schema,
         compression="zstd",
         compression_level=3,
         use_dictionary=[*_REPETITIVE, *labels],
@@ -205,10 +230,11 @@ def encode(table: pa.Table, footer: FooterInfo) -> memoryview:
         write_page_index=True,
         write_page_checksum=True,
     )
-    return memoryview(sink.getvalue())
+    writer.add_key_value_metadata({SEAL_KEY: BLANK})
+    return writer
 
 
-def _row_group_rows(table: pa.Table) -> int:
+def row_group_rows(table: pa.Table) -> int:
     """Rows of a row group, in whole vectors of DuckDB."""
     row_bytes: int = max(1, table.nbytes // max(1, table.num_rows))
     return min(ROW_GROUP_ROWS, max(1, ROW_GROUP_BYTES // row_bytes // 2048) * 2048)

@@ -16,6 +16,7 @@ from shards.errors import ErrorKind
 from shards.footer import SCHEMA_VERSION, FooterInfo, Provenance
 from shards.predictions import ShardResults, build_table, encode, footer_of, schema_v1
 from shards.ranking import Ranking
+from shards.seal import SEAL_KEY
 from tests.shards.factories import LABELS, WHEN, footer, provenance, results, shard_inputs, table
 
 GOLDEN = json.loads((Path(__file__).parent.parent / "golden/schema_v1.json").read_text())
@@ -86,7 +87,7 @@ def test_error_kinds_are_the_golden_ones():
 def test_footer_keys_are_the_golden_ones():
     rows = table(shard_inputs(PATHS))
     file = written(rows)
-    assert set(file.metadata.metadata) == {b"nightshift", b"ARROW:schema"}
+    assert set(file.metadata.metadata) == {b"nightshift", SEAL_KEY, b"ARROW:schema"}
     assert sorted(json.loads(file.metadata.metadata[b"nightshift"])) == GOLDEN["footer_keys"]
 
 
