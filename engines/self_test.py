@@ -162,8 +162,8 @@ def _different(answers: _Answers, model: Model) -> Check:
     """Whether the model looks at its images at all; the usual sign of a wrong pixel range."""
     rows = answers.compared
     spread = spread_of(_unsaturated(rows, model))
-    measured = f"logits of {len(rows)} different images lie {spread:.2g} apart"
-    expected = f"{USUAL:g} or more of the largest logit, as in trained models"
+    measured = f"logits of {len(rows)} different images lie {spread:.2g} of the largest apart"
+    expected = f"{USUAL:g} or more, as in trained models"
     name = "images differ"
     if spread >= FLAT:
         return Check(name=name, status="passed", measured=measured, expected=expected)
@@ -217,7 +217,9 @@ def _batches(answers: _Answers, precision: str) -> Check:
     return Check(
         name=name,
         status="passed" if same else "failed",
-        measured=f"an image alone and in a batch differs by {relative:.1g} of the largest logit",
+        measured=f"logits alone and in a batch differ by {relative:.1g} of the largest"
+        if relative
+        else "the same logits alone and in a batch",
         expected=f"{expected}, within {limit:g} in {precision}",
         advice=""
         if same

@@ -26,6 +26,9 @@ FEWEST_IMAGES = 16
 
 USUAL_IMAGES = 64
 
+ALIKE = 0.05
+"""Of the bits that are possible: ways to normalise that lie closer together are all named."""
+
 HARDLY_MATTERS = 0.05
 """Of the labels that change with the order of the channels: it is no matter then which is right."""
 
@@ -114,13 +117,15 @@ def _information(model: Model, own: _Tried, others: Sequence[_Tried]) -> Check:
                 better.append((other.information, tried))
     if not better:
         return Check(name=name, status="passed", measured=measured, expected=expected)
-    information, best = max(better, key=lambda pair: pair[0])
+    best = max(information for information, _ in better)
+    alike = [t for information, t in better if information >= best - ALIKE * answers.possible]
     return Check(
         name=name,
         status="warning",
-        measured=f"{measured}, and {information:.1f} with {best.name}",
+        measured=f"{measured}, and {best:.1f} with {', or '.join(tried.name for tried in alike)}",
         expected=expected,
-        advice=f"Look at the model's documentation; if that is how it was trained: {best.flags}",
+        advice="Look at the model's documentation, and if that is how it was trained, give "
+        + ", or ".join(tried.flags for tried in alike),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 
+from tasks.doctor_settings import DoctorSettings
 from tasks.export_settings import ExportSettings
 from tasks.inspect_settings import InspectSettings
 from tasks.settings import BuildSettings, Settings
@@ -70,6 +71,6 @@ def parameters_of(kind: type[Manners]) -> list[inspect.Parameter]:
 
 def every_option() -> frozenset[str]:
     """The options of all commands: one file, or one set of variables, serves them all."""
-    kinds = (Settings, BuildSettings, ExportSettings, InspectSettings)
+    kinds = (Settings, BuildSettings, DoctorSettings, ExportSettings, InspectSettings)
     settings = {name for kind in kinds for name in kind.model_fields}
     return frozenset(settings | {field.name for field in fields(RunManners)})

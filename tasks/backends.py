@@ -24,6 +24,7 @@ from engines.profile import parse_batch_size
 from engines.quantize import Calibration
 from engines.store import StoredEngine
 from engines.store_entry import make_private
+from tasks.doctor_settings import DoctorSettings
 from tasks.engine import (
     BuildLog,
     cache_folder,
@@ -111,7 +112,10 @@ def largest_batch(settings: ModelSettings, batch_limit: int | None) -> int:
 
 
 def backend_of(
-    settings: Settings, model: Model, calibrate: Calibrate, batch_limit: int | None
+    settings: Settings | DoctorSettings,
+    model: Model,
+    calibrate: Calibrate,
+    batch_limit: int | None,
 ) -> Backend:
     """The backend that the settings ask for; `auto` says what it chose, and why.
 
@@ -129,7 +133,7 @@ def backend_of(
     return kind(settings, model, calibrate, batch_limit)
 
 
-def _uses_tensorrt(settings: Settings) -> bool:
+def _uses_tensorrt(settings: Settings | DoctorSettings) -> bool:
     if settings.backend != "auto":
         return settings.backend == "tensorrt"
     if find_spec("tensorrt") is None:

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from engines.model import Model
 
-__all__ = ["explain"]
+__all__ = ["Explained", "explain", "explained"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One decision.
+
+    Attributes:
+        name: Of the setting.
+        value: What it came to, in words.
+        source: Who said so.
+    """
+
+    name: str
+    value: str
+    source: str
+
+
+def explained(model: Model) -> tuple[Explained, ...]:
+    """Every decision, in the order in which an image meets them."""
+    return tuple(
+        Explained(name=name, value=value, source=model.sources[name])
+        for name, value in _values(model).items()
+    )
 
 
 def explain(model: Model) -> str:
     """One line for each decision: its name, its value, and where it came from."""
-    values = _values(model)
-    width = max(map(len, values.values()))
-    lines = [
-        f"  {name:<13} {value:<{width}}  {model.sources[name]}" for name, value in values.items()
-    ]
+    settings = explained(model)
+    width = max(len(setting.value) for setting in settings)
+    lines = [f"  {s.name:<13} {s.value:<{width}}  {s.source}" for s in settings]
     return "\n".join([f"model {model.model_id}, and where each setting comes from:", *lines])
 
 

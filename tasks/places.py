@@ -1,0 +1,70 @@
+"""Where things are written: can they be, is there room, and what lies there already?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from engines.check import Check
+
+__all__ = ["cache_check", "output_check"]
+
+LITTLE_ROOM = 2**30
+"""Bytes: a table of ten million images has about that many, and so have some engines."""
+
+
+def cache_check(cache: Path) -> Check:
+    """The engine store below a cache folder; nothing is made there.
+
+    Args:
+        cache: As `tasks.engine.cache_folder` has it.
+    """
+    store = cache / "engines"
+    plans = sorted(store.glob("*/engine.plan")) if store.is_dir() else []
+    nbytes = sum(plan.stat().st_size for plan in plans)
+    kept = f"{len(plans)} engine{'s' * (len(plans) != 1)}, {nbytes / 2**20:,.0f} MiB"
+    return _writable("engine cache", store, kept if plans else "empty", "--engine-cache")
+
+
+def output_check(output: Path) -> Check:
+    """A directory for tables; nothing is made there, and nothing is left."""
+    kept = "there already" if output.is_dir() else "will be made"
+    return _writable("output", output, kept, "--output")
+
+
+def _writable(name: str, folder: Path, kept: str, option: str) -> Check:
+    existing = next((p for p in (folder, *folder.absolute().parents) if p.exists()), Path("/"))
+    problem = _problem(existing)
+    free = shutil.disk_usage(existing).free
+    room = f"{free / 2**30:,.1f} GiB free"
+    if problem:
+        return Check(
+            name=name,
+            status="failed",
+            measured=f"{folder}: {problem}",
+            expected="a directory that this user may write to",
+            advice=f"Choose another one with {option}, or change its permissions",
+        )
+    little = free < LITTLE_ROOM
+    return Check(
+        name=name,
+        status="warning" if little else "passed",
+        measured=f"{folder} ({kept}), {room}",
+        expected=f"writable, {LITTLE_ROOM / 2**30:g} GiB free",
+        advice="Make room before a long run" if little else "",
+    )
+
+
+def _problem(folder: Path) -> str:
+    """Why nothing can be written below a path that exists; '' where it can."""
+    if not folder.is_dir():
+        return f"{folder} is no directory"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"{folder} cannot be written by this user"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"{folder} cannot be written: {error.strerror}"
