@@ -23,7 +23,11 @@ from PIL import Image
 
 from benchmarks.resnet import BLOCKS, FEATURES, Architecture, build_resnet
 
-__all__ = ["whiten_last_layer", "write_model_folder"]
+__all__ = ["RANDOM_WEIGHTS", "whiten_last_layer", "write_model_folder"]
+
+RANDOM_WEIGHTS = ("--gate-agreement", "0.9")
+"""For our commands: without training an image is a close call between some of a thousand classes,
+and rounding to fp16 alone flips about one in a hundred."""
 
 Floats = NDArray[np.float32]
 

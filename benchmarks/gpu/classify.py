@@ -40,7 +40,7 @@ from benchmarks.gpu.agreement import (
 from benchmarks.gpu.commands import CommandFailed, command
 from benchmarks.images import write_images
 from benchmarks.machine import cores, facts
-from benchmarks.models import whiten_last_layer, write_model_folder
+from benchmarks.models import RANDOM_WEIGHTS, whiten_last_layer, write_model_folder
 from benchmarks.resnet import Architecture
 from engines.model import ModelRequest, load_model
 from engines.onnx_runtime import OnnxRuntimeClassifier
@@ -210,7 +210,7 @@ def prove(case: Case, folder: Path, reference: dict[str, Logits], ground: Ground
     """Build, classify, read and compare; fills the case in."""
     title = f"{case.model} {case.precision}"
     shared = ["--precision", case.precision, "--batch-size", str(ground.batch_size)]
-    shared += ["--engine-cache", str(ground.cache), "--top-k", str(CLASSES)]
+    shared += ["--engine-cache", str(ground.cache), "--top-k", str(CLASSES), *RANDOM_WEIGHTS]
     build = [str(folder), *shared, "--seconds", str(ground.seconds)]
     out = ground.tables / f"{case.model}-{case.precision}"
     shutil.rmtree(out, ignore_errors=True)

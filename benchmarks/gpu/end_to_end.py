@@ -28,6 +28,7 @@ from PIL import Image
 
 from benchmarks.gpu.commands import command
 from benchmarks.machine import cores, facts
+from benchmarks.models import RANDOM_WEIGHTS
 from engines.model import Model, ModelRequest, load_model
 from shards.allocator import tune_allocator
 from shards.decode import Limits
@@ -89,7 +90,7 @@ def main(
     images, model = images.resolve(), model.resolve()
     loaded = load_model(ModelRequest(path=model))
     options = ["--precision", precision, "--batch-size", str(batch_size)]
-    options += ["--engine-cache", str(engine_cache.resolve())]
+    options += ["--engine-cache", str(engine_cache.resolve()), *RANDOM_WEIGHTS]
     figures: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=images.parent) as folder:
         one, many = Path(folder, "one"), Path(folder, "many")

@@ -23,6 +23,7 @@ from cyclopts import App, Parameter
 from benchmarks.gpu.commands import command
 from benchmarks.images import write_images
 from benchmarks.machine import facts
+from benchmarks.models import RANDOM_WEIGHTS
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "pillow", "pyarrow", "cuda-python")
 STAGES = {
@@ -63,6 +64,7 @@ def main(
     """
     options = ["--model", str(model.resolve()), "--engine-cache", str(engines.resolve())]
     options += ["--backend", backend, "--precision", precision, "--batch-size", str(batch_size)]
+    options += RANDOM_WEIGHTS
     with TemporaryDirectory() as work:
         photos = Path(work, "photos")
         write_images(photos, images)
