@@ -1,0 +1,1 @@
+"""Graphs of real architectures, as PyTorch's exporters write them."""
