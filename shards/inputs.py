@@ -22,7 +22,10 @@ from numpy.typing import NDArray
 
 from shards.shard_ref import ShardRef
 
-__all__ = ["INPUT_SCHEMA", "InputBatch", "ShardInputs", "keys_of", "text_and_offsets"]
+__all__ = ["GONE", "INPUT_SCHEMA", "InputBatch", "ShardInputs", "keys_of", "text_and_offsets"]
+
+GONE = -1
+"""The size, in plans, of an image that was pruned: its key keeps its place in its shard."""
 
 INPUT_SCHEMA = pa.schema(
     [
@@ -58,6 +61,17 @@ class InputBatch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def slice(self, start: int, stop: int) -> InputBatch:
+        """Some consecutive rows; shares their arrays."""
+        rows = slice(start, stop)
+        return InputBatch(
+            self.keys[rows],
+            self.sizes[rows],
+            self.mtimes_ns[rows],
+            self.offsets[rows],
+            None if self.extras is None else self.extras[rows],
+        )
 
     def to_table(self) -> pa.Table:
         """The rows in INPUT_SCHEMA, one chunk a column."""

@@ -1,10 +1,14 @@
 """The plan log: every image belongs to exactly one shard, whoever listed it, and for ever.
 
-`OUT/state/plans/000001.parquet`, `000002.parquet`, ... are written once and never changed. Plan
-n+1 holds only images that plans 1 to n do not, and comes into being complete, under a name that
-only one run can take. A run that finds the name taken takes the winner's images out of its own
-plan and tries the next name. An image is its key (see shards.inputs): sources that overlap, in one
-run or in several, share their images.
+`OUT/state/plans/000001.parquet`, `000002.parquet`, ... are written once and never changed. A plan
+holds either images that no earlier plan has, in new shards, or revisions: of shards that earlier
+plans made, all images as they are now, some changed, some gone. The latest word on a shard counts.
+An image never leaves its shard, not even when it is gone, so none can come to have two rows.
+
+Plan n+1 comes into being complete, under a name that only one run can take. A run that finds the
+name taken takes the winner's images out of its own plan, or puts its changes on top of the
+winner's, and tries the next name. An image is its key (see shards.inputs): sources that overlap,
+in one run or in several, share their images.
 
 Planning is one pass over a sorted listing and the sorted plans, in batches: memory grows with the
 number of shards and plans, not of images.
@@ -13,31 +17,23 @@ number of shards and plans, not of images.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from operator import lt
 
-import numpy as np
 import pyarrow as pa
 
 from shards.errors import OutputError
 from shards.inputs import InputBatch, ShardInputs
-from shards.output import OutputTree, output_errors
-from shards.plan_file import PlanFile, PlanWriter
+from shards.output import OutputTree
 from shards.plan_header import PlanHeader
+from shards.plan_index import PlanIndex
+from shards.planning import Planning, Prune
+from shards.revising import Revisions
+from shards.revision_file import present_rows
 from shards.shard_ref import ShardRef
 
-__all__ = ["PlanLog", "PlanUpdate", "ShardRef", "work_key"]
-
-# Each attempt that fails means that another run's plan succeeded: so many runs do not start within
-# one planning unless something is wrong.
-MAX_ATTEMPTS = 100
-
-# Plans that may each keep the row group (1 to 2 MB) in which the last batch ended. With more, as
-# after a year of nights, it is decoded again for the next batch.
-MAX_PLANS_IN_MEMORY = 32
+__all__ = ["PlanLog", "PlanUpdate", "Prune", "ShardRef", "work_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +41,25 @@ class PlanUpdate:
     """What one listing meant for the log.
 
     Attributes:
-        new_plan: Number of the plan that was added; None where all was covered.
-        new_inputs: Images in it.
-        covered: Images that earlier plans hold.
-        changed: Those of them whose size or time is not the planned one.
-        shards: Every shard that holds at least one listed image, in order.
+        new_plan: Number of the plan that was added for new images; None where all was covered.
+        revision: Number of the plan that was added for those below; None where nothing changed.
+        new_inputs: Images that no plan had.
+        covered: Images that earlier plans have.
+        changed: Those of them whose size or time is not the planned one, or that are back.
+        pruned: Images that earlier plans have, and that are gone.
+        shards: Every shard that holds a listed image, or lost one below the root, in order.
+        partly: By shard id, where not all images of a shard were listed: one bit for each row of
+            the plan, set where it was (numpy.packbits).
     """
 
     new_plan: int | None
+    revision: int | None
     new_inputs: int
     covered: int
     changed: int
+    pruned: int
     shards: tuple[ShardRef, ...]
+    partly: Mapping[str, bytes]
 
     @property
     def inputs(self) -> int:
@@ -75,40 +78,52 @@ class PlanLog:
     def __init__(self, tree: OutputTree, *, tool_version: str) -> None:
         self._tree = tree
         self._tool_version = tool_version
-        self._last_read: PlanFile | None = None
+        self._index = PlanIndex(tree)
 
     def extend(
-        self, batches: Iterable[InputBatch], *, root: bytes, shard_size: int, run_id: str
+        self,
+        batches: Iterable[InputBatch],
+        *,
+        root: bytes,
+        shard_size: int,
+        run_id: str,
+        prune: Prune | None = None,
     ) -> PlanUpdate:
-        """Add a plan for those images that no plan holds.
+        """Add a plan for those images that no plan holds, and one for those that changed.
 
         Args:
             batches: Sorted by key, within and across; consumed once. If it raises, no plan is
                 added.
             root: Key of the directory that file names are relative to.
             shard_size: Rows of a new shard; the last may have fewer.
-            run_id: Recorded in the plan.
+            run_id: Recorded in the plans.
+            prune: How to take out what is known below the root and not listed; None keeps it.
 
         Raises:
             OutputError: The log cannot be read or written.
+            SourceError: More images are gone than may be; no plan is added.
         """
         if shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, not {shard_size}")
-        planning = _Planning(
-            tree=self._tree,
-            tool_version=self._tool_version,
-            root=root,
-            shard_size=shard_size,
-            run_id=run_id,
+        self._index.refresh()
+        revisions = Revisions(
+            self._tree, self._index, run_id=run_id, tool_version=self._tool_version
         )
-        header = planning.add_plan(_in_order(batches), known=0, attempts=MAX_ATTEMPTS)
-        return PlanUpdate(
-            new_plan=header.plan if header else None,
-            new_inputs=header.rows if header else 0,
-            covered=planning.covered,
-            changed=planning.changed,
-            shards=planning.shards(),
-        )
+        with revisions:
+            planning = Planning(
+                tree=self._tree,
+                index=self._index,
+                revisions=revisions,
+                tool_version=self._tool_version,
+                root=root,
+                shard_size=shard_size,
+                run_id=run_id,
+                prune=prune,
+            )
+            header = planning.add_plan(_in_order(batches), list(self._index.plans.values()))
+            revision = revisions.publish()
+        self._index.forget()
+        return self._update(planning, header, revision)
 
     def read(self, shard: ShardRef) -> ShardInputs:
         """Return the images of a shard; decodes some thousand rows of its plan, not all.
@@ -116,12 +131,73 @@ class PlanLog:
         Raises:
             OutputError: The plan cannot be read.
         """
-        if self._last_read is None or self._last_read.header.plan != shard.plan:
-            self._last_read = PlanFile(self._tree.plan_path(shard.plan))
-        header = self._last_read.header
-        rows = self._last_read.read(header.shard_rows(shard.ordinal))
+        rows = self.rows(shard)
+        return self.inputs(shard, rows.filter(present_rows(rows)))
+
+    def rows(self, shard: ShardRef) -> pa.Table:
+        """Return all rows of a shard in INPUT_SCHEMA, those of images that are gone included.
+
+        Raises:
+            OutputError: The plan cannot be read.
+        """
+        self._know(shard)
+        return self._index.rows(shard)
+
+    def inputs(self, shard: ShardRef, rows: pa.Table) -> ShardInputs:
+        """Return some of a shard's rows as images."""
+        self._know(shard)
+        some = InputBatch.from_table(rows)
+        root = self._index.plans[shard.plan].header.root
         return ShardInputs(
-            shard, header.root, rows.keys, rows.sizes, rows.mtimes_ns, rows.offsets, rows.extras
+            shard, root, some.keys, some.sizes, some.mtimes_ns, some.offsets, some.extras
+        )
+
+    def latest(self, shard: ShardRef) -> ShardRef:
+        """Return a shard as it is now; looks for plans that have come since.
+
+        Raises:
+            OutputError: The log cannot be read.
+        """
+        self._index.refresh()
+        self._know(shard)
+        return self._index.latest(shard.plan, shard.ordinal)
+
+    def history(self, shard: ShardRef) -> Iterator[ShardRef]:
+        """Yield all that plans have said of a shard, the latest first."""
+        self._know(shard)
+        return self._index.history(shard.plan, shard.ordinal)
+
+    def shards(self) -> Iterator[ShardRef]:
+        """Yield every shard of every plan as it is now, in order.
+
+        Raises:
+            OutputError: The log cannot be read.
+        """
+        self._index.refresh()
+        return self._index.shards()
+
+    def _know(self, shard: ShardRef) -> None:
+        if max(shard.plan, shard.revision) > self._index.last:
+            self._index.refresh()
+        if shard.plan not in self._index.plans:
+            raise OutputError(
+                f"the plan {self._tree.plan_path(shard.plan)} is missing. It says which images "
+                "have rows already: restore it, or use an empty --output."
+            )
+
+    def _update(
+        self, planning: Planning, header: PlanHeader | None, revision: int | None
+    ) -> PlanUpdate:
+        shards = {self._index.latest(*shard): bits for shard, bits in planning.listed.items()}
+        return PlanUpdate(
+            new_plan=header.plan if header else None,
+            revision=revision,
+            new_inputs=header.rows if header else 0,
+            covered=planning.covered,
+            changed=planning.changed,
+            pruned=planning.pruned,
+            shards=tuple(sorted(shards)),
+            partly={shard.id: bits for shard, bits in shards.items() if bits is not None},
         )
 
 
@@ -133,105 +209,6 @@ def work_key(shard: ShardRef, *, model_id: str, schema_version: str) -> str:
     """
     text = f"nightshift work 1\n{shard.digest}\n{model_id}\n{schema_version}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Planning:
-    """One `extend` under way: what it was asked, and what it found so far."""
-
-    tree: OutputTree
-    tool_version: str
-    root: bytes
-    shard_size: int
-    run_id: str
-    covered: int = 0
-    changed: int = 0
-    ordinals: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
-    headers: dict[int, PlanHeader] = field(default_factory=dict)
-
-    def add_plan(
-        self, batches: Iterator[InputBatch], *, known: int, attempts: int
-    ) -> PlanHeader | None:
-        """Write the images that plans after `known` lack as the next plan; None for no image."""
-        plans = self._plans_after(known)
-        number = known + len(plans) + 1
-        final = self.tree.plan_path(number)
-        with (
-            self.tree.stage(f"plan-{number:06d}") as staged,
-            PlanWriter(staged.file, root=self.root, shard_size=self.shard_size) as writer,
-        ):
-            for batch in batches:
-                new = self._take_covered(batch, plans)
-                with output_errors("write", final):
-                    writer.append(new)
-            if writer.rows == 0:
-                return None
-            with output_errors("write", final):
-                header = writer.finish(
-                    plan=number,
-                    run_id=self.run_id,
-                    tool_version=self.tool_version,
-                    created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                )
-            if self.tree.publish(staged, final):
-                self.headers[number] = header
-                self.ordinals[number] = set(range(len(header.digests)))
-                return header
-            if attempts == 1:
-                raise OutputError(
-                    f"{MAX_ATTEMPTS} other runs extended {self.tree.plans} first. "
-                    "Run the same command again when fewer start at once."
-                )
-            # Another run took the number. What it did not take is listed in the staged file.
-            left = PlanFile(staged.path).batches()
-            return self.add_plan(left, known=number - 1, attempts=attempts - 1)
-
-    def shards(self) -> tuple[ShardRef, ...]:
-        """Return every shard that holds a listed image."""
-        return tuple(
-            ShardRef(plan, ordinal, len(header.shard_rows(ordinal)), header.digests[ordinal])
-            for plan, header in sorted(self.headers.items())
-            for ordinal in sorted(self.ordinals[plan])
-        )
-
-    def _take_covered(self, batch: InputBatch, plans: list[PlanFile]) -> pa.Table:
-        """Count the rows that the plans hold, and return the others."""
-        rows = batch.to_table()
-        keys = rows.column("key").chunk(0)
-        is_new = np.ones(len(batch), np.bool_)
-        for plan in plans:
-            for match in plan.match(batch, keys):
-                is_new[match.rows] = False
-                self.changed += int(np.count_nonzero(match.changed))
-                self.ordinals[plan.header.plan].update(np.unique(match.shards).tolist())
-            if len(plans) > MAX_PLANS_IN_MEMORY:
-                plan.forget()
-        new = int(np.count_nonzero(is_new))
-        self.covered += len(batch) - new
-        return rows if new == len(batch) else rows.filter(pa.array(is_new))
-
-    def _plans_after(self, known: int) -> list[PlanFile]:
-        """Open the plans known+1, known+2, ...
-
-        Raises:
-            OutputError: One is damaged, or missing while later ones are there.
-        """
-        plans: list[PlanFile] = []
-        with output_errors("read", self.tree.plans):
-            while True:
-                path = self.tree.plan_path(known + len(plans) + 1)
-                if path.exists():
-                    plans.append(PlanFile(path))
-                    continue
-                later = [name.stem for name in self.tree.plans.iterdir() if name.stem > path.stem]
-                if not later or path.exists():  # a plan may have come into being since
-                    break
-                raise OutputError(
-                    f"the plan {path} is missing, and {max(later)} is there. It says which "
-                    "images have rows already: restore it, or use an empty --output."
-                )
-        self.headers |= {plan.header.plan: plan.header for plan in plans}
-        return plans
 
 
 def _in_order(batches: Iterable[InputBatch]) -> Iterator[InputBatch]:

@@ -16,12 +16,14 @@ class ShardRef:
         ordinal: Number of the shard in it, from 0.
         rows: Images in it.
         digest: SHA-256 of its root, keys, sizes and times.
+        revision: Number of the later plan that lists its images as they are now; 0 where none does.
     """
 
     plan: int
     ordinal: int
     rows: int
     digest: str
+    revision: int = 0
 
     @property
     def id(self) -> str:

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shards import plan, plan_file, plan_header
+from shards import plan_file, plan_header, planning
 from shards.errors import OutputError, SourceError
-from shards.inputs import InputBatch
+from shards.inputs import GONE, InputBatch
 from shards.listing import list_directory
 from shards.output import OutputTree
 from shards.plan import PlanLog, ShardRef, work_key
@@ -50,13 +50,10 @@ def in_log(tree) -> list[bytes]:
     """Every path of every plan, whatever run it came from."""
     log = PlanLog(tree, tool_version="0.1.0")
     found = []
-    for path in sorted(tree.plans.iterdir()):
-        header = plan_file.PlanFile(path).header
-        for ordinal, digest in enumerate(header.digests):
-            rows = len(header.shard_rows(ordinal))
-            shard = log.read(ShardRef(header.plan, ordinal, rows, digest))
-            assert len(shard) == rows
-            found += shard.keys
+    for ref in log.shards():
+        shard = log.read(ref)
+        assert len(shard) == ref.rows
+        found += shard.keys
     return found
 
 
@@ -125,8 +122,11 @@ def test_changed_images_are_counted_and_keep_their_shard(log):
     assert extend(log, names(*range(4)), mtime_ns=2).changed == 4
     assert extend(log, names(1, 2), size=9).changed == 2
     update = extend(log, names(*range(4)), size=9)
-    assert (update.new_plan, update.shards) == (None, first.shards)
-    assert extend(log, names(*range(4))).changed == 0
+    assert (update.new_plan, update.revision, update.changed) == (None, 4, 2)
+    assert [shard.id for shard in update.shards] == [shard.id for shard in first.shards]
+    assert {shard.revision for shard in update.shards} == {4}
+    again = extend(log, names(*range(4)), size=9)
+    assert (again.changed, again.revision, again.shards) == (0, None, update.shards)
 
 
 def test_all_that_is_known_of_an_image_is_kept(log):
@@ -172,6 +172,24 @@ def test_a_plan_says_where_it_comes_from(tree, log):
     }
 
 
+def listed(update, log) -> set[bytes]:
+    """Those images of an update's shards that it says were listed."""
+    found = set()
+    for shard in update.shards:
+        rows = log.rows(shard)
+        bits = update.partly.get(shard.id)
+        here = np.ones(len(rows)) if bits is None else np.unpackbits(np.frombuffer(bits, np.uint8))
+        present = rows.column("size").to_numpy() != GONE
+        keys = rows.column("key").to_pylist()
+        found |= {keys[row] for row in np.flatnonzero(here[: len(rows)] * present)}
+    return found
+
+
+def planned_times(log) -> dict[bytes, int]:
+    shards = [log.read(shard) for shard in log.shards()]
+    return {key: time for s in shards for key, time in zip(s.keys, s.mtimes_ns, strict=True)}
+
+
 LISTINGS = st.lists(
     st.tuples(
         st.sampled_from([b"/data", b"/data/a", b"/data/b"]),
@@ -199,7 +217,7 @@ def test_any_sequence_of_listings_puts_every_image_into_exactly_one_shard(
     tmp_path_factory, monkeypatch, listings, group, in_memory
 ):
     monkeypatch.setattr(plan_file, "GROUP_ROWS", group)
-    monkeypatch.setattr(plan, "MAX_PLANS_IN_MEMORY", in_memory)
+    monkeypatch.setattr(planning, "MAX_PLANS_IN_MEMORY", in_memory)
     tree = OutputTree.create(tmp_path_factory.mktemp("out"))
     log = PlanLog(tree, tool_version="0.1.0")
     times: dict[bytes, int] = {}
@@ -210,14 +228,16 @@ def test_any_sequence_of_listings_puts_every_image_into_exactly_one_shard(
         assert update.covered == len(known)
         assert update.new_inputs == len(paths - known)
         assert update.changed == sum(times[path] != mtime_ns for path in known)
-        times |= dict.fromkeys(paths - known, mtime_ns)
+        times |= dict.fromkeys(paths, mtime_ns)
         shards = [log.read(shard) for shard in update.shards]
         assert all(paths & set(shard.keys) for shard in shards)
         assert paths <= {path for shard in shards for path in shard.keys}
         assert all(shard.keys == sorted(shard.keys) for shard in shards)
         assert [shard.ref for shard in shards] == sorted(shard.ref for shard in shards)
         assert update.absent == sum(map(len, shards)) - len(paths)
+        assert listed(update, log) == paths
     assert sorted(in_log(tree)) == sorted(times)
+    assert all(times[key] == mtime_ns for key, mtime_ns in planned_times(log).items())
 
 
 def test_a_plan_that_another_run_made_meanwhile_is_taken_out(tree, log, monkeypatch):
@@ -263,7 +283,7 @@ def test_endless_rivals_end_in_an_error(tree, log, monkeypatch):
         return real(source, target)
 
     real = os.link
-    monkeypatch.setattr(plan, "MAX_ATTEMPTS", 4)
+    monkeypatch.setattr(planning, "MAX_ATTEMPTS", 4)
     monkeypatch.setattr(os, "link", link)
     with pytest.raises(OutputError, match="4 other runs extended"):
         extend(log, names(*range(10)))
@@ -321,7 +341,7 @@ def test_a_missing_plan_stops_planning(tree, log):
         extend(log, names(number))
     tree.plan_path(2).unlink()
     with pytest.raises(OutputError, match=r"000002\.parquet is missing, and 000003 is there"):
-        extend(log, names(0, 1, 2))
+        extend(PlanLog(tree, tool_version="0.1.0"), names(0, 1, 2))
 
 
 @pytest.mark.parametrize("damage", ["cut", "bytes", "foreign", "empty"])
@@ -354,7 +374,7 @@ def test_plans_of_the_first_format_are_read(tree, log):
     pq.write_table(rows.replace_schema_metadata(metadata), path)
     again = extend(PlanLog(tree, tool_version="0.1.0"), names(1, 2, 3, 4), shard_size=2)
     assert (again.covered, again.changed, again.shards[:2]) == (3, 0, update.shards)
-    shard = log.read(update.shards[0])
+    shard = PlanLog(tree, tool_version="0.1.0").read(update.shards[0])
     assert (shard.keys, shard.offsets.tolist(), shard.extras) == (names(1, 2), [0, 0], None)
 
 
@@ -363,7 +383,7 @@ def test_plans_of_a_later_format_are_refused(tree, log, monkeypatch):
         later.setattr(plan_header, "FORMAT_VERSION", 3)
         extend(log, names(1))
     with pytest.raises(OutputError, match="has format 3, this Nightshift reads 1 to 2"):
-        extend(log, names(1))
+        extend(PlanLog(tree, tool_version="0.1.0"), names(1))
 
 
 @pytest.mark.parametrize("paths", [names(2, 1), names(1, 1)])
