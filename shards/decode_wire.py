@@ -1,9 +1,9 @@
 """What the decode pool and its workers say to each other: plain values, never pickled.
 
-A frame is its length (uint32, little endian) and that many bytes of JSON. A request is a frame that
-describes its items, and then the bytes that they carry, as they are: names of files need not be
-text, and contents are large. Replies come from a process that has parsed other people's bytes, so
-they are believed no further than they can be checked.
+A frame is its length (uint32, little endian) and that many bytes. A request is a frame that
+describes its items, five numbers for each, and then the bytes that they carry. A reply is a frame
+with two numbers for each image, and then the texts of errors. Replies come from a process that has
+parsed other people's bytes, so they are believed no further than they can be checked.
 """
 
 from __future__ import annotations
@@ -41,6 +41,15 @@ Outcome = Decoded | ImageError
 """What becomes of one image."""
 
 _LENGTH = struct.Struct("<I")
+
+_ITEM = struct.Struct("<5q")
+"""Length of the path; offset; size; length of the content; length of the root; -1 for None."""
+
+_OUTCOME = struct.Struct("<2q")
+"""Width and height; or 0 and the length of a text: error_kind, a line break, what went wrong."""
+
+_BLOCK = 1 << 16
+"""Bytes that are asked for at once: more than any reply has."""
 
 HEADER = struct.Struct("<qq")
 """At the start of the memory that pool and worker share: the row that the worker is at, from 0, or
@@ -139,34 +148,37 @@ def send(channel: socket.socket, content: bytes) -> None:
 
 
 def receive(channel: socket.socket) -> bytes:
-    """Receive one frame from a worker.
+    """Receive one frame from a worker, which sends nothing after it.
 
     Raises:
         EOFError: The worker is gone.
-        ValueError: The frame is longer than any reply.
+        ValueError: The frame is not what a worker sends.
     """
-    [length] = _LENGTH.unpack(_exactly(channel, _LENGTH.size))
+    received = _some(channel)
+    while len(received) < _LENGTH.size:
+        received += _some(channel)
+    [length] = _LENGTH.unpack_from(received)
     if length > _MAX_REPLY:
         raise ValueError(f"a reply of {length} bytes")
-    return _exactly(channel, length)
+    while len(received) < _LENGTH.size + length:
+        received += _some(channel)
+    return received[_LENGTH.size :]
 
 
-def _exactly(channel: socket.socket, size: int) -> bytes:
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    while view:
-        count = channel.recv_into(view)
-        if count == 0:
-            raise EOFError("the other side closed the connection")
-        view = view[count:]
-    return bytes(buffer)
+def _some(channel: socket.socket) -> bytes:
+    block = channel.recv(_BLOCK)
+    if not block:
+        raise EOFError("the worker closed the connection")
+    return block
 
 
 def send_items(channel: socket.socket, items: Sequence[Stored]) -> None:
     """Ask for some images."""
-    described = [[_size(i.path), i.offset, i.size, _size(i.content), _size(i.root)] for i in items]
-    head = json.dumps(described).encode()
-    parts = [_LENGTH.pack(len(head)), head]
+    parts = [_LENGTH.pack(len(items) * _ITEM.size)]
+    for item in items:
+        size = -1 if item.size is None else item.size
+        lengths = _size(item.content), _size(item.root)
+        parts.append(_ITEM.pack(len(item.path), item.offset, size, *lengths))
     for item in items:
         parts += [item.path, item.root or b""]
         if item.content:  # not joined with the others: it may be large
@@ -176,8 +188,8 @@ def send_items(channel: socket.socket, items: Sequence[Stored]) -> None:
     channel.sendall(b"".join(parts))
 
 
-def _size(value: bytes | None) -> int | None:
-    return None if value is None else len(value)
+def _size(value: bytes | None) -> int:
+    return -1 if value is None else len(value)
 
 
 def receive_outcomes(channel: socket.socket, count: int) -> list[Outcome]:
@@ -187,22 +199,23 @@ def receive_outcomes(channel: socket.socket, count: int) -> list[Outcome]:
         EOFError: The worker is gone.
         ValueError: That is no answer to a request for `count` images.
     """
-    try:
-        values = json.loads(receive(channel))
-        outcomes = [_outcome(*value) for value in values]
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"no list of outcomes: {error}") from error
-    if len(outcomes) != count:
-        raise ValueError(f"{len(outcomes)} outcomes of {count} images")
+    reply = receive(channel)
+    at = count * _OUTCOME.size
+    if len(reply) < at:
+        raise ValueError(f"{len(reply)} bytes for {count} images")
+    outcomes: list[Outcome] = []
+    for first, second in _OUTCOME.iter_unpack(reply[:at]):
+        if first:
+            if not (1 <= first <= _MAX_SIDE and 1 <= second <= _MAX_SIDE):
+                raise ValueError(f"an image of {first}x{second}")
+            outcomes.append(Decoded(first, second))
+        else:
+            if not 0 <= second <= len(reply) - at:
+                raise ValueError(f"a text of {second} bytes")
+            kind, _, text = reply[at : at + second].decode().partition("\n")
+            outcomes.append(ImageError(ErrorKind(kind), text[:_MAX_TEXT]))
+            at += second
     return outcomes
-
-
-def _outcome(first: object, second: object) -> Outcome:
-    if isinstance(first, int) and isinstance(second, int):
-        if not (1 <= first <= _MAX_SIDE and 1 <= second <= _MAX_SIDE):
-            raise ValueError(f"an image of {first}x{second}")
-        return Decoded(first, second)
-    return ImageError(ErrorKind(str(first)), str(second)[:_MAX_TEXT])
 
 
 # The worker's side.
@@ -223,24 +236,32 @@ def receive_items(stream: BinaryIO) -> list[Stored]:
     Raises:
         EOFError: The pool is gone.
     """
-    items = []
-    for path_size, offset, size, content_size, root_size in json.loads(_frame(stream)):
-        path = _read(stream, path_size)
-        root = None if root_size is None else _read(stream, root_size)
-        content = None if content_size is None else _read(stream, content_size)
-        items.append(Stored(path, offset, size, content, root))
-    return items
+    described = _ITEM.iter_unpack(_frame(stream))
+    return [
+        Stored(
+            path=_read(stream, path),
+            offset=offset,
+            size=None if size < 0 else size,
+            # In the order in which they are sent.
+            root=None if root < 0 else _read(stream, root),
+            content=None if content < 0 else _read(stream, content),
+        )
+        for path, offset, size, content, root in described
+    ]
 
 
 def send_outcomes(channel: socket.socket, outcomes: Sequence[Outcome]) -> None:
     """Answer with one outcome for each image."""
-    values = [
-        [outcome.width, outcome.height]
-        if isinstance(outcome, Decoded)
-        else [outcome.kind.value, str(outcome)]
-        for outcome in outcomes
-    ]
-    send(channel, json.dumps(values).encode())
+    head = bytearray()
+    texts = b""
+    for outcome in outcomes:
+        if isinstance(outcome, Decoded):
+            head += _OUTCOME.pack(outcome.width, outcome.height)
+        else:
+            text = f"{outcome.kind.value}\n{outcome}".encode(errors="backslashreplace")
+            head += _OUTCOME.pack(0, len(text))
+            texts += text
+    send(channel, bytes(head) + texts)
 
 
 def _frame(stream: BinaryIO) -> bytes:
