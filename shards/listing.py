@@ -23,8 +23,9 @@ import numpy as np
 from shards.errors import NoImagesError, SourceError
 from shards.inputs import InputBatch
 from shards.names import shown
+from shards.sources.pattern import PathPattern
 
-__all__ = ["IgnoredReason", "Listing", "list_directory"]
+__all__ = ["IgnoredReason", "Listing", "absolute", "list_directory"]
 
 # Rows that are handed on at once: bounds memory (about 200 bytes a row), and makes the planner's
 # cost per batch (two binary searches a plan) vanish among that of its rows.
@@ -52,6 +53,7 @@ def list_directory(
     recursive: bool = True,
     limit: int | None = None,
     exclude: bytes | None = None,
+    pattern: PathPattern | None = None,
 ) -> Listing:
     """List the image files below a directory, in byte order of their paths.
 
@@ -66,6 +68,7 @@ def list_directory(
         limit: Stop after so many files; None lists all.
         exclude: A directory that is not entered, by whatever name it is reached: the output,
             which may lie among the images.
+        pattern: Only files whose path below the root matches; others are as if they were not there.
 
     Returns:
         Batches of files, to be iterated once, and counts.
@@ -77,11 +80,13 @@ def list_directory(
         raise ValueError(f"extensions must be a list as ['.jpg'], not {extensions!r}")
     if limit is not None and limit < 1:
         raise ValueError(f"limit must be at least 1, or None for no limit, not {limit}")
-    root = _absolute(root)
+    root = absolute(root)
     excluded = os.stat(exclude) if exclude is not None and os.path.exists(exclude) else None
     _check_root(root, excluded)
     suffixes = tuple(sorted({b"." + text.lower().lstrip(".").encode() for text in extensions}))
-    return Listing(root, suffixes, recursive=recursive, limit=limit, excluded=excluded)
+    return Listing(
+        root, suffixes, recursive=recursive, limit=limit, excluded=excluded, pattern=pattern
+    )
 
 
 class Listing:
@@ -92,6 +97,7 @@ class Listing:
     Attributes:
         root: Absolute path of the directory.
         listed: Files handed on so far.
+        limit: How many at most; None for all.
         ignored: Entries left out so far, by reason.
     """
 
@@ -103,13 +109,15 @@ class Listing:
         recursive: bool,
         limit: int | None,
         excluded: os.stat_result | None,
+        pattern: PathPattern | None = None,
     ) -> None:
         self.root = root
         self.listed = 0
         self.ignored: Counter[IgnoredReason] = Counter()
         self._suffixes = suffixes
         self._recursive = recursive
-        self._limit = limit
+        self.limit = limit
+        self._pattern = pattern
         self._excluded = excluded
         # A link is followed only to a place below this one.
         self._home = os.path.join(os.path.realpath(root), b"")
@@ -121,7 +129,7 @@ class Listing:
             SourceError: A directory, or a file's size and time, cannot be read.
             NoImagesError: There is no image; the message says what there is.
         """
-        limit = self._limit
+        limit = self.limit
         paths: list[bytes] = []
         sizes: list[int] = []
         mtimes: list[int] = []
@@ -178,12 +186,16 @@ class Listing:
         files: list[bytes] = []
         subdirectories: list[bytes] = []
         suffixes, ignored = self._suffixes, self.ignored
+        pattern = self._pattern
+        below = os.path.join(directory, b"")[len(os.path.join(self.root, b"")) :]
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     name = entry.name
                     if name.startswith(b"."):  # editors' and AppleDouble files beside the images
                         ignored[IgnoredReason.HIDDEN] += 1
+                    elif pattern is not None and not self._is_meant(pattern, below, entry):
+                        continue
                     elif entry.is_file(follow_symlinks=False):
                         if name.lower().endswith(suffixes):
                             files.append(name)
@@ -204,6 +216,12 @@ class Listing:
         files.sort()
         subdirectories.sort()
         return files, subdirectories
+
+    def _is_meant(self, pattern: PathPattern, below: bytes, entry: os.DirEntry[bytes]) -> bool:
+        """Whether an entry matches, or is a directory on the way to what does."""
+        if entry.is_dir(follow_symlinks=False):
+            return pattern.may_hold(below + entry.name)
+        return pattern.matches(below + entry.name)
 
     def _why_not(self, entry: os.DirEntry[bytes]) -> IgnoredReason | None:
         """Judge what is no regular file; None for links to list and directories to enter."""
@@ -269,7 +287,7 @@ class Listing:
         )
 
 
-def _absolute(path: bytes) -> bytes:
+def absolute(path: bytes) -> bytes:
     """Make a path absolute. Only one with `..` is resolved: behind a link, that lies elsewhere."""
     if b".." in path.split(b"/"):
         return os.path.realpath(path)

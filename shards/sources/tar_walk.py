@@ -25,7 +25,7 @@ from zlib import adler32
 from shards.errors import ArchiveError, SourceError
 from shards.names import shown
 
-__all__ = ["Member", "MemberKind", "walk"]
+__all__ = ["Archive", "Member", "MemberKind", "opened", "walk"]
 
 BLOCK = 512
 ZEROS = bytes(BLOCK)
@@ -96,33 +96,57 @@ _WITHOUT_DATA = frozenset((b"1", b"2", b"3", b"4", b"5", b"6"))
 """Their size says nothing of what follows."""
 
 
-def walk(path: bytes) -> Iterator[Member]:
-    """Yield the members in the order of the archive.
+class Archive:
+    """An archive that is open.
 
-    What was yielded may be relied on only once the iteration has ended without an error.
+    Attributes:
+        mtime_ns: When it was last changed, nanoseconds since the epoch.
+    """
+
+    def __init__(self, path: bytes, descriptor: int, status: os.stat_result) -> None:
+        self.mtime_ns = status.st_mtime_ns
+        self._path = path
+        self._descriptor = descriptor
+        self._size = status.st_size
+
+    def members(self) -> Iterator[Member]:
+        """Yield the members in the order of the archive.
+
+        What was yielded may be relied on only once the iteration has ended without an error.
+
+        Raises:
+            ArchiveError: It is damaged, or changed meanwhile; names archive, offset and reason.
+        """
+        try:
+            yield from _Walk(self._path, self._descriptor, self._size).members()
+            after = os.fstat(self._descriptor)
+        except OSError as error:
+            raise ArchiveError(f"{shown(self._path)}: {error.strerror or error}") from error
+        if (self._size, self.mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise ArchiveError(f"{shown(self._path)} was changed while it was read")
+
+    def content(self, member: Member) -> bytes:
+        """Read a member's bytes.
+
+        Raises:
+            ArchiveError: They cannot be read.
+        """
+        try:
+            return os.pread(self._descriptor, member.size, member.offset)
+        except OSError as error:
+            raise ArchiveError(f"{shown(self._path)}: {error.strerror or error}") from error
+
+
+@contextmanager
+def opened(path: bytes) -> Iterator[Archive]:
+    """Open an archive for the length of a block.
 
     Args:
         path: A regular file.
 
     Raises:
-        ArchiveError: It is damaged, or changed meanwhile; names archive, offset and reason.
         SourceError: It cannot be opened.
     """
-    with _opened(path) as descriptor:
-        before = os.fstat(descriptor)
-        if not stat.S_ISREG(before.st_mode):
-            raise SourceError(f"{shown(path)} is no regular file: archives are read by offset.")
-        try:
-            yield from _Walk(path, descriptor, before.st_size).members()
-        except OSError as error:
-            raise ArchiveError(f"{shown(path)}: {error.strerror or error}") from error
-        after = os.fstat(descriptor)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise ArchiveError(f"{shown(path)} was changed while it was read")
-
-
-@contextmanager
-def _opened(path: bytes) -> Iterator[int]:
     try:
         # A pipe of that name must not block us before it is seen to be one.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -132,9 +156,18 @@ def _opened(path: bytes) -> Iterator[int]:
             "from the table: restore it or make it readable, or leave it out."
         ) from error
     try:
-        yield descriptor
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{shown(path)} is no regular file: archives are read by offset.")
+        yield Archive(path, descriptor, status)
     finally:
         os.close(descriptor)
+
+
+def walk(path: bytes) -> Iterator[Member]:
+    """Yield the members of an archive; see `opened` and `Archive.members`."""
+    with opened(path) as archive:
+        yield from archive.members()
 
 
 @dataclass(slots=True)
