@@ -22,7 +22,7 @@ from engines.quantize.target import Target
 
 __all__ = ["OWN_NODE_PREFIX", "Target", "apply_precision", "precision_recipe"]
 
-RECIPES = {"fp32": 1, "fp16": 1, "bf16": 1, "int8": 1}
+RECIPES = {"fp32": 1, "fp16": 1, "bf16": 1, "int8": 2}
 """Version of each recipe: raised when its output changes, so that engines are built again."""
 
 BF16_OPSET = 22

@@ -9,6 +9,7 @@ from engines.quantize.calibration import Calibration
 from engines.quantize.for_cpu import place_for_cpu
 from engines.quantize.for_tensorrt import place_for_tensorrt
 from engines.quantize.insert import Scheme, insert_pairs
+from engines.quantize.normalization import normalize_before_transpose
 from engines.quantize.opset import with_opset
 from engines.quantize.simplify import simplify
 from engines.quantize.target import Target
@@ -43,6 +44,8 @@ def quantize(graph: bytes, calibration: Calibration, target: Target) -> ModelPro
     """
     calibration.require_graph(graph)
     model = with_opset(simplify(graph), MIN_OPSET[target], "int8")
+    if target != "onnxruntime":
+        normalize_before_transpose(model)
     wiring = Wiring(model.graph)
     place = place_for_cpu if target == "onnxruntime" else place_for_tensorrt
     placement = place(wiring)

@@ -16,6 +16,7 @@ from engines.quantize.calibration import CALIBRATION_RECIPE, Calibration
 from engines.quantize.for_cpu import place_for_cpu
 from engines.quantize.for_tensorrt import place_for_tensorrt
 from engines.quantize.histogram import Histogram, Method
+from engines.quantize.normalization import normalize_before_transpose
 from engines.quantize.placement import Placement
 from engines.quantize.simplify import simplify
 from engines.quantize.wiring import Wiring
@@ -58,7 +59,7 @@ def calibrate(
         ModelError: The model holds nothing that can be quantized.
     """
     model = simplify(graph)
-    tensors = _measured(model)
+    tensors = _measured(graph, model)
     session = Session(_with_outputs(model, tensors), threads=threads)
     histograms = {name: Histogram() for name in tensors}
     seen: list[bytes] = []
@@ -85,11 +86,15 @@ def calibrate(
     )
 
 
-def _measured(model: ModelProto) -> list[str]:
+def _measured(graph: bytes, model: ModelProto) -> list[str]:
     """Tensors that a pair may be put on, for whatever backend, in the graph's order."""
-    wiring = Wiring(model.graph)
-    placements = (place_for_tensorrt(wiring, first_convolution=True), place_for_cpu(wiring))
-    wanted = {name for placement in placements for name in _ranged(wiring, placement)}
+    for_tensorrt = simplify(graph)
+    normalize_before_transpose(for_tensorrt)
+    wiring, theirs = Wiring(model.graph), Wiring(for_tensorrt.graph)
+    wanted = {
+        *_ranged(theirs, place_for_tensorrt(theirs)),
+        *_ranged(wiring, place_for_cpu(wiring)),
+    }
     if not wanted:
         raise ModelError(
             "the model has no convolution and no product that int8 could serve: use fp16 or fp32"

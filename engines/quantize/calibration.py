@@ -16,8 +16,8 @@ from engines.quantize.histogram import METHODS, Method
 
 __all__ = ["CALIBRATION_RECIPE", "Calibration", "Range"]
 
-CALIBRATION_RECIPE = 1
-"""Raised when the same images give other ranges."""
+CALIBRATION_RECIPE = 2
+"""Raised when the same images give other ranges, or ranges of other tensors."""
 
 Range = tuple[float, float]
 

@@ -9,20 +9,15 @@ after layer passes int8 on. See docs/precision.md for each rule's source.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 from onnx import NodeProto
 
-from engines.quantize.placement import (
-    ACTIVATIONS,
-    MATRIX,
-    Placement,
-    is_own,
-    weighted_nodes,
-)
-from engines.quantize.residual import residual_inputs
+from engines.quantize.placement import ACTIVATIONS, MATRIX, Placement, is_own, weighted_nodes
+from engines.quantize.residual import fusible_convolution, residual_inputs
 from engines.quantize.wiring import Edge, Wiring, attribute
 
-__all__ = ["place_for_tensorrt"]
+__all__ = ["is_scaled_by_channel", "place_for_tensorrt"]
 
 MIN_CHANNELS = 16
 """Tensor cores take int8 channels in groups of 16; narrower layers are faster in fp16."""
@@ -33,37 +28,40 @@ MIN_GROUPED_KERNEL = 3
 POOLS = ("GlobalAveragePool", "AveragePool", "MaxPool")
 
 
-def place_for_tensorrt(wiring: Wiring, *, first_convolution: bool = False) -> Placement:
+SCALES = ("Mul", "Sub")
+"""By channel of NCHW, 8.6 takes these for a scale; see `is_scaled_by_channel`."""
+
+
+def place_for_tensorrt(wiring: Wiring) -> Placement:
     """Choose the edges that get a pair.
 
     Args:
-        wiring: Of a simplified graph.
-        first_convolution: Quantize the convolution on the image as well. TensorRT 8.6 cannot build
-            that behind a Sub and a Mul by channel: it merges them with the pair's scale, and
-            stops ("mergeScales").
+        wiring: Of a simplified graph, its pixels normalised before they are transposed: then the
+            convolution on the image is quantized as well, see `engines.quantize.normalization`.
     """
     placement = Placement()
-    first = set() if first_convolution else _first_convolutions(wiring)
     for node in weighted_nodes(wiring):
-        if node.name not in first and _is_wide_enough(wiring, node):
+        if _is_wide_enough(wiring, node) and not is_scaled_by_channel(wiring, node.input[0]):
             placement.add_weighted(node)
     _add_sums(wiring, placement)
     _add_pools(wiring, placement)
+    _add_ends_of_sums(wiring, placement)
     return placement
 
 
-def _first_convolutions(wiring: Wiring) -> set[str]:
-    """Convolutions that no other weighted node comes before."""
-    before = {name for node in wiring.nodes.values() if is_own(node) for name in node.output}
-    found = set()
-    for node in wiring.nodes.values():
-        if is_own(node) or not any(name in before for name in node.input):
-            continue
-        if node.op_type == "Conv":
-            found.add(node.name)
-        elif node.op_type not in MATRIX:
-            before.update(node.output)
-    return found
+def is_scaled_by_channel(wiring: Wiring, tensor: str) -> bool:
+    """Whether 8.6 would try to merge a scale by channel with the scale of a pair put here.
+
+    It looks through activations, and fails ("mergeScales"). It does not look through a Transpose,
+    before which channels are the last axis.
+    """
+    maker = wiring.maker.get(tensor)
+    while maker is not None and maker.op_type in ACTIVATIONS:
+        maker = wiring.maker.get(maker.input[0])
+    if maker is None or maker.op_type not in SCALES:
+        return False
+    constants = (wiring.weights.get(name) for name in maker.input)
+    return any(prod(constant.dims) > 1 for constant in constants if constant is not None)
 
 
 def _is_wide_enough(wiring: Wiring, node: NodeProto) -> bool:
@@ -88,7 +86,8 @@ def _add_sums(wiring: Wiring, placement: Placement) -> None:
         if any(wiring.is_constant(name) for name in node.input):
             continue
         for index in residual_inputs(wiring, placement, node):
-            placement.edges.add(Edge(node.name, index))
+            if not is_scaled_by_channel(wiring, node.input[index]):
+                placement.edges.add(Edge(node.name, index))
 
 
 def _add_pools(wiring: Wiring, placement: Placement) -> None:
@@ -105,6 +104,28 @@ def _add_pools(wiring: Wiring, placement: Placement) -> None:
         if node.op_type == "MaxPool":
             # The same scale on both sides: TensorRT moves the pair across and pools in int8.
             placement.same_range[node.output[0]] = source
+
+
+def _add_ends_of_sums(wiring: Wiring, placement: Placement) -> None:
+    """What a convolution and a sum make together is read in int8 by everybody.
+
+    8.6 has no kernel that reads both in int8 and writes fp16, and its builder stops ("All of the
+    candidates were removed"); a DequantizeLinear makes fp16 of the bytes for those who need it.
+    """
+    for node in wiring.nodes.values():
+        if node.op_type != "Add" or not any(
+            Edge(node.name, index) in placement.edges
+            and fusible_convolution(wiring, placement, node.input[1 - index]) is not None
+            for index in (0, 1)
+        ):
+            continue
+        end = node.output[0]
+        after = wiring.only_reader(end)
+        if after is not None and after.op_type in ACTIVATIONS and not is_own(after):
+            end = after.output[0]
+        readers = [edge for edge in wiring.readers.get(end, ()) if edge.index >= 0]
+        if end not in wiring.outputs:
+            placement.edges.update(readers)
 
 
 def _is_pool(wiring: Wiring, edge: Edge) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -136,6 +136,7 @@ class _Writer:
         largest = np.abs(weight).max(axis=others) / INT8_MAX
         if node.op_type == "Conv":
             largest = np.maximum(largest, self._least_for_bias(node))
+            _state_kernel(node, weight.shape[2:])
         scale = self._scale(largest)
         key = f"{name}/{edge.node}" if name in self.made else name
         zero = np.zeros(scale.shape, np.int8)
@@ -249,3 +250,12 @@ class _Writer:
         del graph.initializer[:], graph.input[:]
         graph.initializer.extend(kept)
         graph.input.extend(fed)
+
+
+def _state_kernel(node: NodeProto, sides: Sequence[int]) -> None:
+    """Give a convolution the attribute that ONNX lets it do without.
+
+    TensorRT's parsers read it from weights, but not from what comes out of a DequantizeLinear.
+    """
+    if not any(item.name == "kernel_shape" for item in node.attribute):
+        node.attribute.append(helper.make_attribute("kernel_shape", list(sides)))

@@ -139,16 +139,68 @@ def test_the_order_of_a_sums_inputs_makes_no_difference():
     assert [Edge(node.name, index) in read for index in (0, 1)] == [True, False]
 
 
-def test_all_convolutions_but_the_first_are_in_int8_for_tensorrt_and_the_last_product_in_none():
-    model = int8(network(["plain", "downsample"]), "tensorrt-8")
-    read = through_pairs(model)
-    convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
-    assert [Edge(name, 0) in read for name in convolutions] == [False, True, True, True, True]
-    assert [Edge(name, 1) in read for name in convolutions] == [False, True, True, True, True]
+def test_all_convolutions_are_in_int8_and_the_last_product_in_none():
     for target in TARGETS:
         model = int8(network(["plain", "downsample"]), target)
+        read = through_pairs(model)
+        convolutions = [node.name for node in model.graph.node if node.op_type == "Conv"]
+        assert len(convolutions) == 5
+        for name in convolutions:
+            assert {Edge(name, 0), Edge(name, 1)} <= read
         [gemm] = [node.name for node in model.graph.node if node.op_type == "Gemm"]
-        assert Edge(gemm, 1) not in through_pairs(model)
+        assert Edge(gemm, 1) not in read
+
+
+def test_for_tensorrt_bytes_are_transposed_and_pooled_behind_the_first_convolution():
+    """The form that was fastest on a GPU; the pool has one scale before and behind it."""
+    model = onnx.load_model_from_string(network(["plain"]))
+    [conv, *_] = [node for node in model.graph.node if node.op_type == "Conv"]
+    [relu] = [node for node in model.graph.node if conv.output[0] in node.input]
+    pool = onnx.helper.make_node("MaxPool", ["stem"], relu.output, "stem_pool", kernel_shape=[2, 2])
+    relu.output[0] = "stem"
+    model.graph.node.insert(list(model.graph.node).index(relu) + 1, pool)
+    found = int8(model.SerializeToString(), "tensorrt-8")
+    wiring, read = Wiring(found.graph), through_pairs(found)
+    first = wiring.nodes[conv.name]
+    before = wiring.maker[wiring.maker[wiring.maker[first.input[0]].input[0]].input[0]]
+    assert (before.op_type, before.name) == ("Transpose", "nightshift/transpose")
+    assert wiring.maker[before.input[0]].op_type == "Mul"
+    assert {Edge("stem_pool", 0), Edge(conv.name, 0)} <= read
+    for node in found.graph.node:
+        if node.op_type == "Conv":
+            assert [item.ints for item in node.attribute if item.name == "kernel_shape"] == [[3, 3]]
+
+
+def test_a_convolution_behind_a_factor_by_channel_of_the_models_own_stays_as_it_is():
+    model = onnx.load_model_from_string(network(["relu6"]))
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    [relu] = [node for node in model.graph.node if convolutions[1].input[0] in node.output]
+    factor = np.linspace(0.5, 2, 16, dtype=np.float32).reshape(1, 16, 1, 1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(factor, "factor"))
+    scale = onnx.helper.make_node("Mul", [relu.input[0], "factor"], ["scaled"], "scale")
+    relu.input[0] = "scaled"
+    model.graph.node.insert(list(model.graph.node).index(relu), scale)
+    graph = model.SerializeToString()
+    inside = {
+        target: [Edge(node.name, 0) in through_pairs(found) for node in convolutions]
+        for target in TARGETS
+        for found in [int8(graph, target)]
+    }
+    assert inside == {
+        "tensorrt-8": [True, False],
+        "tensorrt-10": [True, False],
+        "onnxruntime": [True, True],
+    }
+
+
+def test_whoever_reads_a_sum_reads_it_in_int8():
+    model = onnx.load_model_from_string(network(["identity"]))
+    [pool] = [node for node in model.graph.node if node.op_type == "GlobalAveragePool"]
+    mean = onnx.helper.make_node("ReduceMean", pool.input, pool.output, pool.name, axes=[2, 3])
+    pool.CopyFrom(mean)
+    found = int8(model.SerializeToString(), "tensorrt-8")
+    [mean] = [node for node in found.graph.node if node.op_type == "ReduceMean"]
+    assert Edge(mean.name, 0) in through_pairs(found)
 
 
 def test_readers_of_one_tensor_share_a_pair():
@@ -229,6 +281,14 @@ def test_a_calibration_of_another_graph_is_refused():
 
 def test_a_model_that_gains_nothing_is_refused():
     model = onnx.load_model_from_string(network([]))
+    [conv] = [node for node in model.graph.node if node.op_type == "Conv"]
+    for tensor in model.graph.initializer:  # 4 channels: too narrow
+        if tensor.name in conv.input:
+            array = onnx.numpy_helper.to_array(tensor)[:4]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+        elif list(tensor.dims) == [10, 16]:
+            array = onnx.numpy_helper.to_array(tensor)[:, :4]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     graph = model.SerializeToString()
     found = calibrate(graph, [photographs(40)], method="minmax", threads=1)
     with pytest.raises(ModelError, match=r"no layer of the model gains from int8"):
