@@ -151,6 +151,7 @@ def test_every_setting_arrives(trt, config):
     made = config()
     assert made.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 1 << 28
     assert made.builder_optimization_level == 5
+    assert made.avg_timing_iterations == 8
     assert made.max_aux_streams == 0
     assert made.get_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     assert made.get_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
