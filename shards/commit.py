@@ -4,13 +4,14 @@
 
 The link fails where the name is taken: then another run finished the shard first, which is as
 good. A shard is done if its file is there and carries the right work key; nothing else remembers
-it, so nothing else can disagree.
+it, so nothing else can disagree. `shards.upkeep` brings files of earlier revisions up to date.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,17 @@ import pyarrow as pa
 
 from shards.errors import OutputError
 from shards.footer import FooterInfo, read_footer
-from shards.output import OutputTree, output_errors
+from shards.output import OutputTree, StagedFile, output_errors
 from shards.predictions import encode
 
-__all__ = ["Outcome", "is_done", "publish", "write_run_record"]
+__all__ = [
+    "Outcome",
+    "foreign_file",
+    "is_done",
+    "publish",
+    "staged_rows",
+    "write_run_record",
+]
 
 
 class Outcome(Enum):
@@ -30,6 +38,8 @@ class Outcome(Enum):
 
     PUBLISHED = auto()
     ALREADY_THERE = auto()
+    OUTDATED = auto()
+    """It did not: another run has changed what its rows should be."""
 
 
 def is_done(tree: OutputTree, *, model_id: str, shard_id: str, work_key: str) -> FooterInfo | None:
@@ -55,9 +65,6 @@ def publish(
 ) -> Outcome:
     """Put a shard's rows into the table, unless they are there.
 
-    With `replace`, in place of what is there, by a rename: readers see the old rows or the new,
-    and of two runs that replace at once, the rows of the later.
-
     When this returns, the rows survive a power cut. Readers see none of them or all at any moment,
     also when it raises.
 
@@ -66,11 +73,7 @@ def publish(
             lie under the shard's name.
     """
     final = tree.shard_path(model_id, shard_id)
-    with tree.stage(shard_id) as staged:
-        with output_errors("write", final):
-            staged.file.write(encode(table, footer))
-            staged.file.flush()
-        _check(staged.path, footer)
+    with staged_rows(tree, final, table, footer) as staged:
         if replace:
             tree.replace(staged, final)
             return Outcome.PUBLISHED
@@ -78,11 +81,39 @@ def publish(
             return Outcome.PUBLISHED
     present = read_footer(final)
     if present is None or present.work_key != footer.work_key:
-        raise OutputError(
-            f"{final} holds the rows of other images than the plan says: state/ and predictions/ "
-            "are not of one output. Move the file away, or choose an empty --output."
-        )
+        raise foreign_file(final)
     return Outcome.ALREADY_THERE
+
+
+@contextmanager
+def staged_rows(
+    tree: OutputTree, final: Path, table: pa.Table, footer: FooterInfo
+) -> Iterator[StagedFile]:
+    """Write a shard's file in staging, read back, for the length of the block.
+
+    Args:
+        tree: The output.
+        final: The name that it will have.
+        table: Its rows.
+        footer: What they are.
+
+    Raises:
+        OutputError: The file system failed.
+    """
+    with tree.stage(final.stem) as staged:
+        with output_errors("write", final):
+            staged.file.write(encode(table, footer))
+            staged.file.flush()
+        _check(staged.path, footer)
+        yield staged
+
+
+def foreign_file(path: Path) -> OutputError:
+    """Return the error for a file of images that no plan has under its name."""
+    return OutputError(
+        f"{path} holds the rows of other images than the plan says: state/ and predictions/ "
+        "are not of one output. Move the file away, or choose an empty --output."
+    )
 
 
 def write_run_record(tree: OutputTree, run_id: str, record: Mapping[str, Any]) -> Path:

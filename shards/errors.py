@@ -5,7 +5,8 @@
     ├── NoImagesError      the inputs hold no image (4)
     ├── ArchiveError       an archive is damaged: nothing of it is published (1)
     ├── OutputError        the output cannot be written, or holds what it should not (1)
-    │   └── ColumnsError   its table has other columns than are asked for (2)
+    │   ├── ColumnsError   its table has other columns than are asked for (2)
+    │   └── LockedError    another run holds a lock, and does not go on (1)
     └── ImageError         one image cannot be classified: a row, never a crash
 
 An ImageError never leaves a shard: it becomes the row's error_kind and error.
@@ -20,6 +21,7 @@ __all__ = [
     "ColumnsError",
     "ErrorKind",
     "ImageError",
+    "LockedError",
     "NoImagesError",
     "OutputError",
     "ShardError",
@@ -76,6 +78,10 @@ class ColumnsError(OutputError):
     """The table has other columns than are asked for."""
 
     exit_code = 2
+
+
+class LockedError(OutputError):
+    """Another run holds a lock, and does not go on."""
 
 
 class ImageError(ShardError):

@@ -20,6 +20,7 @@ __all__ = [
     "WORK_SCHEMA",
     "FooterInfo",
     "Provenance",
+    "damaged_file",
     "read_footer",
 ]
 
@@ -31,8 +32,13 @@ WORK_SCHEMA = "1.0"
 
 FOOTER_KEY = b"nightshift"
 
-ADDED_IN_1_1: dict[str, Any] = {"requested_precision": None, "gate": None}
-"""Keys of the footer that files of 1.0 lack."""
+ADDED_LATER: dict[str, Any] = {
+    "requested_precision": None,
+    "gate": None,
+    "runs": None,
+    "rewrite": None,
+}
+"""Keys of the footer that files of 1.0 lack, the last two also those of 1.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +90,12 @@ class FooterInfo:
         ok: Images with a label.
         errors: Images without.
         errors_by_kind: Those by error_kind.
-        provenance: What computed them.
+        provenance: What computed them, or, where a file has rows of several runs, the latest.
+        runs: Rows by the run that computed them; None in files of versions before 1.2.
+        rewrite: What the file has in common with the one that it replaced, in rows: `kept`;
+            computed because the images `changed`, were `added`, or `overwritten` or errors
+            `retried` on demand; `removed` for images that are gone; and the `run_id` that did it.
+            None where it replaced none.
     """
 
     schema_version: str
@@ -94,6 +105,8 @@ class FooterInfo:
     errors: int
     errors_by_kind: Mapping[str, int]
     provenance: Provenance
+    runs: Mapping[str, int] | None = None
+    rewrite: Mapping[str, Any] | None = None
 
     def to_json(self) -> bytes:
         """Return one flat JSON object."""
@@ -113,7 +126,7 @@ class FooterInfo:
             raise ValueError("schema_version is not 1.x")
         own = {field.name for field in fields(cls)} - {"provenance"}
         shared = {field.name for field in fields(Provenance)}
-        flat = ADDED_IN_1_1 | flat
+        flat = ADDED_LATER | flat
         if missing := sorted((own | shared) - flat.keys()):
             raise ValueError(f"{', '.join(missing)} missing")
         return cls(
@@ -137,8 +150,13 @@ def read_footer(path: Path) -> FooterInfo | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise OutputError(
-            f"{path} is damaged, or not a file of this Nightshift: {error}. Move it away and run "
-            "the same command again: its images are computed again."
-        ) from error
+        raise damaged_file(path, str(error)) from error
     return footer
+
+
+def damaged_file(path: Path, reason: str) -> OutputError:
+    """Return the error for a file of the table that cannot be relied on."""
+    return OutputError(
+        f"{path} is damaged, or not a file of this Nightshift: {reason}. Move it away and run "
+        "the same command again: its images are computed again."
+    )

@@ -10,8 +10,9 @@
 Readers of `predictions/**/*.parquet` open whatever they find there: polars and DuckDB also read
 names that begin with `.` or `_`. So nothing is ever made there. A file is written in staging,
 flushed to the device, and then given its final name in one step that fails if the name is taken:
-link(2), or renameat2(RENAME_NOREPLACE) on file systems without hard links. Locks would only save
-work; that step is what keeps two runs from harming each other.
+link(2), or renameat2(RENAME_NOREPLACE) on file systems without hard links. That step is what keeps
+two runs from harming each other. A file that is rewritten takes the place of the one that it was
+made from, or nothing's: rename(2) after a comparison, under a lock that is held for no longer.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ from shards.exclusive import (
     rename_noreplace,
     sync_directory,
 )
+from shards.locks import locked
 
-__all__ = ["OutputTree", "StagedFile", "output_errors"]
+__all__ = ["Identity", "OutputTree", "StagedFile", "output_errors"]
+
+Identity = tuple[int, int, int]
+"""Which file has a name: inode, time of its last change in nanoseconds, size."""
 
 # A shard is minutes of work: a day is far beyond any writer that still runs, and if one does
 # (stopped and woken), it finds its shard published by somebody else or computes it again.
@@ -214,6 +219,46 @@ class OutputTree:
             # Also for the other run's file: the caller will count on it.
             sync_directory(final.parent)
             return published
+
+    def identity(self, final: Path) -> Identity | None:
+        """Tell which file has a name now; None where there is none.
+
+        Raises:
+            OutputError: The file system failed.
+        """
+        with output_errors("read", final):
+            try:
+                status = final.stat()
+            except FileNotFoundError:
+                return None
+        return status.st_ino, status.st_mtime_ns, status.st_size
+
+    def swap(self, staged: StagedFile, final: Path, expected: Identity) -> bool:
+        """Give a complete staged file its final name, in place of one certain file.
+
+        Compares and renames under a short lock, so that of two that replace the same file only
+        one does. Readers see the old file or the new one.
+
+        Returns:
+            Whether it was done; False where another file has the name by now, or none.
+
+        Raises:
+            LockedError: Another process holds the lock, and does not go on.
+            OutputError: The file system failed. The old or the new file lies under `final`,
+                complete.
+        """
+        with output_errors("write", final):
+            _sync(staged)
+            with locked(self.locks / f"{final.stem}.lock"):
+                if self.identity(final) != expected:
+                    return False
+                try:
+                    staged.path.replace(final)
+                except FileNotFoundError:
+                    # A writer that was stopped for a day finds its staged file removed.
+                    return False
+                sync_directory(final.parent)
+        return True
 
     def replace(self, staged: StagedFile, final: Path) -> None:
         """Give a complete staged file its final name, in place of what is there.

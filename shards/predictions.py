@@ -179,8 +179,15 @@ def build_table(
     return pa.table(columns | wide_columns(*ranked), schema=schema_v1(optional))
 
 
-def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> FooterInfo:
-    """Return the footer of a table that `build_table` made."""
+def footer_of(
+    table: pa.Table,
+    provenance: Provenance,
+    *,
+    work_key: str,
+    rewrite: Mapping[str, str | int] | None = None,
+) -> FooterInfo:
+    """Return the footer of rows that `build_table` made; `rewrite` as in FooterInfo."""
+    runs = table.column("run_id").value_counts().to_pylist()
     kinds = Counter(table.column("error_kind").drop_null().to_pylist())
     errors = kinds.total()
     return FooterInfo(
@@ -191,6 +198,8 @@ def footer_of(table: pa.Table, provenance: Provenance, *, work_key: str) -> Foot
         errors=errors,
         errors_by_kind=dict(sorted(kinds.items())),
         provenance=provenance,
+        runs={entry["values"]: entry["counts"] for entry in runs},
+        rewrite=rewrite,
     )
 
 

@@ -84,17 +84,6 @@ def test_rows_of_other_images_are_never_overwritten(tree, rows):
     assert list(tree.staging.iterdir()) == []
 
 
-def test_rows_are_replaced_where_that_is_asked_for(tree, rows):
-    put(tree, rows, "2" * 64)
-    outcome = publish(
-        rows, footer(rows, KEY), tree=tree, model_id=MODEL_ID, shard_id=SHARD, replace=True
-    )
-    assert outcome is Outcome.PUBLISHED
-    assert done(tree) == footer(rows, KEY)
-    assert [path.name for path in tree.predictions.rglob("*.parquet")] == [f"{SHARD}.parquet"]
-    assert list(tree.staging.iterdir()) == []
-
-
 @pytest.mark.parametrize("content", [b"", b"not parquet", "foreign", "cut"])
 def test_files_that_nightshift_did_not_write_whole_are_reported(tree, rows, content):
     path = tree.shard_path(MODEL_ID, SHARD)

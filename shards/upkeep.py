@@ -1,0 +1,347 @@
+"""Bringing a shard's file up to date with the plan log, whoever else does the same.
+
+A file is of one revision of its shard: its work key says which. What that revision and the latest
+have in common keeps its rows; the rest is computed, and the whole file is written anew under its
+own name. So a reader never sees two rows of an image, or a hole. The order of steps is what makes
+it safe, with any number of runs, killed or stopped anywhere:
+
+1. look which file is there (`OutputTree.identity`), then what the log's latest word is;
+2. compute what is missing;
+3. look again: for a newer revision, or another file, see whether what was computed still does;
+4. take the place of the very file that was looked at, or of none (`swap`, `publish`).
+
+Whoever reads the log after looking at a file knows the revision that the file is of, for that came
+first. So no file is ever replaced by one of an older revision.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from shards.commit import Outcome, foreign_file, staged_rows
+from shards.errors import OutputError
+from shards.footer import WORK_SCHEMA, FooterInfo, Provenance, damaged_file, read_footer
+from shards.inputs import GONE, ShardInputs
+from shards.output import Identity, OutputTree
+from shards.plan import PlanLog, ShardRef, work_key
+from shards.predictions import footer_of
+
+__all__ = ["Again", "Missing", "Upkeep"]
+
+MAX_ATTEMPTS = 20
+"""Each that fails means that another run replaced the file just then."""
+
+Rows = NDArray[np.bool_]
+"""bool [rows of the plan], those of images that are gone included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Which rows are computed again although they are up to date.
+
+    Attributes:
+        errors: Those of images without a label.
+        all_listed: Those of all images that were listed.
+        partly: As in `PlanUpdate.partly`; for `all_listed`.
+    """
+
+    errors: bool = False
+    all_listed: bool = False
+    partly: Mapping[str, bytes] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return self.errors or self.all_listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """What is to be computed for one shard.
+
+    Attributes:
+        shard: As it is now.
+        rows: Which of the plan's rows.
+        inputs: Their images; none where rows only have to leave.
+    """
+
+    shard: ShardRef
+    rows: Rows
+    inputs: ShardInputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _View:
+    """A shard's file, and what the log says.
+
+    Attributes:
+        identity: Which file it is; None where there is none.
+        footer: Its footer.
+        latest: The log's latest word.
+        before: Rows of the plan that the file has.
+        there: Rows of the plan whose images are there.
+        kept: Those whose rows in the file stay.
+        same: Those that have not changed since the file was written.
+    """
+
+    identity: Identity | None
+    footer: FooterInfo | None
+    latest: ShardRef
+    before: Rows
+    there: Rows
+    same: Rows
+    kept: Rows
+
+    @property
+    def needed(self) -> Rows:
+        """Rows that are to be computed."""
+        return self.there & ~self.kept
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is to be computed, and nothing to leave."""
+        return (
+            self.footer is not None
+            and bool((self.before == self.there).all())
+            and not self.needed.any()
+        )
+
+
+class Upkeep:
+    """The files of one model, as one run leaves them. Not thread-safe."""
+
+    def __init__(
+        self,
+        tree: OutputTree,
+        log: PlanLog,
+        *,
+        model_id: str,
+        run_id: str,
+        again: Again | None = None,
+    ) -> None:
+        """Touch nothing yet.
+
+        Args:
+            tree: The output.
+            log: Its plans.
+            model_id: Whose rows.
+            run_id: Rows of this run are not computed again.
+            again: Which others are.
+        """
+        self._tree = tree
+        self._log = log
+        self._model_id = model_id
+        self._run_id = run_id
+        self._again = again or Again()
+
+    def footer(self, shard: ShardRef) -> FooterInfo | None:
+        """Return the footer of a shard's file, whatever revision it is of; None for no file.
+
+        Raises:
+            OutputError: The file is damaged, or Nightshift did not write it.
+        """
+        return read_footer(self._tree.shard_path(self._model_id, shard.id))
+
+    def is_of(self, footer: FooterInfo, shard: ShardRef) -> bool:
+        """Whether a file is of this revision of a shard."""
+        return footer.work_key == self._key(shard)
+
+    def missing(self, shard: ShardRef) -> Missing | None:
+        """Find out what is to be computed for a shard; None where its file is up to date.
+
+        Raises:
+            OutputError: A plan or the file cannot be read, or is not of this output.
+        """
+        view = self._look(shard)
+        if view.is_done or (view.footer is None and not view.there.any()):
+            return None
+        rows = self._log.rows(view.latest).filter(pa.array(view.needed))
+        return Missing(
+            shard=view.latest, rows=view.needed, inputs=self._log.inputs(view.latest, rows)
+        )
+
+    def complete(
+        self, missing: Missing, table: pa.Table | None, provenance: Provenance | None
+    ) -> Outcome:
+        """Put computed rows, and those that stay, into the table.
+
+        When this returns, they survive a power cut. Readers see the old file or the new one at any
+        moment, also when it raises.
+
+        Args:
+            missing: What was computed.
+            table: The rows, in its order; None for none.
+            provenance: What computed them; None for none.
+
+        Returns:
+            OUTDATED where other images would have to be computed by now.
+
+        Raises:
+            LockedError: Another run holds the lock, and does not go on.
+            OutputError: The file system failed, or a file is not of this output.
+        """
+        computed = self._log.rows(missing.shard)
+        for _ in range(MAX_ATTEMPTS):
+            view = self._look(missing.shard)
+            if view.is_done:
+                return Outcome.ALREADY_THERE
+            valid = missing.rows & _same(computed, self._log.rows(view.latest))
+            if (view.needed & ~valid).any():
+                return Outcome.OUTDATED
+            if self._place(view, missing, table, provenance):
+                return Outcome.PUBLISHED
+        raise OutputError(
+            f"{self._tree.shard_path(self._model_id, missing.shard.id)} was replaced by other runs "
+            f"{MAX_ATTEMPTS} times while this one tried. Run the same command again when fewer run."
+        )
+
+    def _look(self, shard: ShardRef) -> _View:
+        path = self._tree.shard_path(self._model_id, shard.id)
+        identity = self._tree.identity(path)
+        footer = None if identity is None else read_footer(path)
+        latest = self._log.latest(shard)  # after the file was looked at: see the module's text
+        rows = self._log.rows(latest)
+        there = _there(rows)
+        if footer is None:
+            none = np.zeros_like(there)
+            return _View(
+                identity=None,
+                footer=None,
+                latest=latest,
+                before=none,
+                there=there,
+                same=none,
+                kept=none,
+            )
+        before, same = there, there
+        if not self.is_of(footer, latest):
+            old = self._log.rows(self._revision(footer, latest))
+            before, same = _there(old), there & _same(old, rows)
+        kept = same & ~self._again_rows(shard, before) if self._again else same
+        return _View(
+            identity=identity,
+            footer=footer,
+            latest=latest,
+            before=before,
+            there=there,
+            same=same,
+            kept=kept,
+        )
+
+    def _revision(self, footer: FooterInfo, shard: ShardRef) -> ShardRef:
+        """Find the revision of a shard that a file is of."""
+        for revision in self._log.history(shard):
+            if self.is_of(footer, revision):
+                return revision
+        raise foreign_file(self._tree.shard_path(self._model_id, shard.id))
+
+    def _again_rows(self, shard: ShardRef, before: Rows) -> Rows:
+        """Find the rows of a file that are to be computed all the same; none of this run's."""
+        file = self._read(shard, ["status", "run_id"])
+        chosen = np.zeros_like(before)
+        if self._again.all_listed:
+            bits = self._again.partly.get(shard.id)
+            listed = np.ones(len(before), np.bool_) if bits is None else _unpacked(bits, before)
+            chosen[before] = listed[before]
+        if self._again.errors:
+            chosen[before] |= _equal(file, "status", "error")
+        chosen[before] &= ~_equal(file, "run_id", self._run_id)
+        return chosen
+
+    def _place(
+        self,
+        view: _View,
+        missing: Missing,
+        table: pa.Table | None,
+        provenance: Provenance | None,
+    ) -> bool:
+        """Write the file that the view asks for, where no other was written since."""
+        if view.footer is None:
+            assert table is not None
+            rows, rewrite = table, None
+            if not (view.there == missing.rows).all():
+                rows = table.take(pa.array(_positions(missing.rows)[view.there]))
+        else:
+            present = self._read(view.latest)
+            rows = _merged(present, view, missing.rows, table)
+            rewrite = self._rewrite(present, view)
+            provenance = provenance if view.needed.any() else view.footer.provenance
+        assert provenance is not None
+        footer = footer_of(rows, provenance, work_key=self._key(view.latest), rewrite=rewrite)
+        final = self._tree.shard_path(self._model_id, view.latest.id)
+        with staged_rows(self._tree, final, rows, footer) as staged:
+            if view.identity is None:
+                return self._tree.publish(staged, final)
+            return self._tree.swap(staged, final, view.identity)
+
+    def _rewrite(self, present: pa.Table, view: _View) -> dict[str, str | int]:
+        """Say what a new file has in common with the one that it replaces."""
+        failed = np.zeros_like(view.before)
+        failed[view.before] = _equal(present, "status", "error")
+        counts = {
+            "kept": view.kept,
+            "changed": view.needed & view.before & ~view.same,
+            "added": view.needed & ~view.before,
+            "retried": view.needed & view.same & failed,
+            "overwritten": view.needed & view.same & ~failed,
+            "removed": view.before & ~view.there,
+        }
+        numbers = {name: int(np.count_nonzero(rows)) for name, rows in counts.items()}
+        return {"run_id": self._run_id, **numbers}
+
+    def _read(self, shard: ShardRef, columns: list[str] | None = None) -> pa.Table:
+        path = self._tree.shard_path(self._model_id, shard.id)
+        try:
+            with pa.OSFile(os.fsencode(path)) as source:
+                return pq.ParquetFile(source, page_checksum_verification=True).read(columns)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged_file(path, str(error)) from error
+
+    def _key(self, shard: ShardRef) -> str:
+        return work_key(shard, model_id=self._model_id, schema_version=WORK_SCHEMA)
+
+
+def _merged(present: pa.Table, view: _View, computed: Rows, table: pa.Table | None) -> pa.Table:
+    """Return the rows of all images that are there, in the plan's order."""
+    at = np.where(view.kept, _positions(view.before), len(present) + _positions(computed))[
+        view.there
+    ]
+    both = present if table is None else pa.concat_tables([_as(present, table.schema), table])
+    return both.take(pa.array(at)).replace_schema_metadata(None)
+
+
+def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give rows of an earlier version the form of today's."""
+    return rows.select(schema.names).cast(schema)
+
+
+def _positions(rows: Rows) -> NDArray[np.int64]:
+    """Return for each row of the plan its number among those that are set."""
+    return np.cumsum(rows, dtype=np.int64) - 1
+
+
+def _there(rows: pa.Table) -> Rows:
+    return np.asarray(rows.column("size").to_numpy() != GONE)
+
+
+def _same(one: pa.Table, other: pa.Table) -> Rows:
+    """Return which images have not changed, and are there in both."""
+    same = _there(one)
+    for name in ("size", "mtime_ns"):
+        same &= one.column(name).to_numpy() == other.column(name).to_numpy()
+    return same
+
+
+def _equal(rows: pa.Table, column: str, value: str) -> Rows:
+    import pyarrow.compute as pc  # takes 50 ms, and only a file that is written anew needs it
+
+    return pc.equal(rows.column(column), value).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+
+
+def _unpacked(bits: bytes, rows: Rows) -> Rows:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=len(rows)).astype(np.bool_)

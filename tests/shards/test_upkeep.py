@@ -1,0 +1,299 @@
+"""Files of earlier revisions are brought up to date: what is kept, what is computed, who wins."""
+
+import json
+import os
+import threading
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+
+from shards import locks, upkeep
+from shards.commit import Outcome
+from shards.errors import LockedError, OutputError
+from shards.footer import read_footer
+from shards.locks import locked
+from shards.output import OutputTree
+from tests.shards import nights
+from tests.shards.factories import provenance
+from tests.shards.nights import Night, computed, extend, rows, run, states
+
+FIRST, SECOND, THIRD = (Night(run_id=name) for name in ("first", "second", "third"))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return OutputTree.create(tmp_path / "out")
+
+
+def world(count: int, **changes: int) -> nights.World:
+    return {b"/data/%d.jpg" % number: 1 for number in range(count)} | {
+        f"/data/{name.removeprefix('n')}.jpg".encode(): state for name, state in changes.items()
+    }
+
+
+def footer(tree, shard="p000001-00000"):
+    return read_footer(tree.shard_path("m@1", shard))
+
+
+def rewrite(tree, shard="p000001-00000"):
+    return {name: count for name, count in footer(tree, shard).rewrite.items() if count}
+
+
+def test_a_changed_image_alone_is_computed_and_the_rest_of_its_shard_is_kept(tree):
+    assert run(tree, FIRST, world(7)) == 7
+    assert run(tree, SECOND, world(7, n4=2)) == 1
+    assert states(tree) == world(7, n4=2)
+    found = rows(tree)
+    assert found[b"/data/4.jpg"]["run_id"] == "second"
+    assert {found[b"/data/%d.jpg" % n]["run_id"] for n in (0, 1, 2, 3, 5, 6)} == {"first"}
+    assert footer(tree, "p000001-00001").runs == {"first": 2, "second": 1}
+    assert rewrite(tree, "p000001-00001") == {"run_id": "second", "kept": 2, "changed": 1}
+    assert footer(tree).rewrite is None
+    assert run(tree, THIRD, world(7, n4=2)) == 0
+
+
+def test_pruned_images_leave_without_inference_and_come_back(tree):
+    run(tree, FIRST, world(6))
+    few = {key: 1 for key in world(6) if key not in (b"/data/1.jpg", b"/data/4.jpg")}
+    assert run(tree, SECOND, few) == 0
+    assert states(tree) == world(6)
+    assert run(tree, replace(SECOND, prune=0.5), few) == 0
+    assert states(tree) == few
+    assert rewrite(tree) == {"run_id": "second", "kept": 2, "removed": 1}
+    assert footer(tree).provenance.run_id == "first"
+    assert run(tree, THIRD, world(6)) == 2
+    assert states(tree) == world(6)
+    assert rewrite(tree) == {"run_id": "third", "kept": 2, "added": 1}
+
+
+def test_a_shard_that_lost_every_image_is_an_empty_file(tree):
+    run(tree, FIRST, world(6))
+    left = dict(list(world(6).items())[:3])
+    run(tree, replace(SECOND, prune=0.5), left)
+    assert states(tree) == left
+    assert footer(tree, "p000001-00001").rows == 0
+    assert run(tree, THIRD, world(6)) == 3
+    assert states(tree) == world(6)
+
+
+def test_another_model_is_brought_up_to_date_when_it_is_run(tree):
+    other = replace(FIRST, model_id="other@1")
+    run(tree, FIRST, world(6))
+    run(tree, other, world(6))
+    left = dict(list(world(6, n0=2).items())[:3])
+    assert run(tree, replace(SECOND, prune=1), left) == 1
+    assert states(tree, "other@1") == world(6)
+    assert run(tree, replace(other, run_id="later"), left) == 1
+    assert states(tree, "other@1") == left
+    assert run(tree, replace(other, run_id="again"), left) == 0
+
+
+def test_a_model_that_had_no_rows_gets_those_of_the_latest_revision(tree):
+    run(tree, FIRST, world(6))
+    left = dict(list(world(6).items())[:2])
+    run(tree, replace(SECOND, prune=1), left)
+    assert run(tree, replace(THIRD, model_id="other@1"), left) == 2
+    assert states(tree, "other@1") == left
+    assert not tree.shard_path("other@1", "p000001-00001").exists()
+
+
+def test_errors_are_tried_again_alone(tree):
+    run(tree, FIRST, world(7, n1=-1, n5=-1))
+    mended = world(7, n5=-1)
+    assert run(tree, SECOND, mended) == 0
+    assert run(tree, replace(SECOND, retry_errors=True), mended) == 2
+    assert states(tree) == mended
+    assert rewrite(tree) == {"run_id": "second", "kept": 2, "retried": 1}
+    assert rows(tree)[b"/data/0.jpg"]["run_id"] == "first"
+    # What this run has tried stays tried; another one tries again.
+    assert run(tree, replace(SECOND, retry_errors=True), mended) == 0
+    assert run(tree, replace(THIRD, retry_errors=True), mended) == 1
+
+
+def test_overwriting_keeps_the_rows_of_images_that_are_not_listed(tree):
+    run(tree, FIRST, world(6))
+    few = {key: 1 for key in world(6) if key not in (b"/data/1.jpg", b"/data/3.jpg")}
+    assert run(tree, replace(SECOND, overwrite=True), few) == 4
+    assert states(tree) == world(6)
+    assert {key for key, row in rows(tree).items() if row["run_id"] == "second"} == set(few)
+    assert rewrite(tree) == {"run_id": "second", "kept": 1, "overwritten": 2}
+    assert run(tree, replace(SECOND, overwrite=True), few) == 0
+
+
+def opened(tree, night, listed):
+    """A run that has computed its one shard, and not published it."""
+    update = extend(tree, night, listed, listed)
+    files = nights.upkeep(tree, night, update)
+    missing = files.missing(update.shards[0])
+    return files, missing, computed(missing, night, listed)
+
+
+def complete(run_under_way, night):
+    files, missing, table = run_under_way
+    return files.complete(missing, table, replace(provenance(), run_id=night.run_id))
+
+
+def test_a_run_that_was_overtaken_by_a_newer_revision_drops_its_work(tree):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    run(tree, THIRD, world(3, n0=3, n1=3))
+    path = tree.shard_path("m@1", "p000001-00000")
+    before = path.stat()
+    assert complete(stopped, SECOND) is Outcome.ALREADY_THERE
+    assert os.path.samestat(path.stat(), before)
+    assert states(tree) == world(3, n0=3, n1=3)
+
+
+def test_a_run_that_finds_a_newer_revision_that_nobody_wrote_says_so(tree):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    extend(tree, THIRD, world(3, n0=3), world(3, n0=3))
+    assert complete(stopped, SECOND) is Outcome.OUTDATED
+    assert states(tree) == world(3)
+
+
+def test_what_was_computed_serves_a_newer_revision_where_it_can(tree):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2, n1=2))
+    # The other run saw the same two changes, and that image 2 is gone.
+    left = {b"/data/0.jpg": 2, b"/data/1.jpg": 2}
+    extend(tree, replace(THIRD, prune=1), left, left)
+    assert complete(stopped, SECOND) is Outcome.PUBLISHED
+    assert states(tree) == left
+
+
+def test_two_runs_that_complete_a_missing_file_publish_it_once(tree):
+    one, two = opened(tree, FIRST, world(3)), opened(tree, SECOND, world(3))
+    assert complete(one, FIRST) is Outcome.PUBLISHED
+    assert complete(two, SECOND) is Outcome.ALREADY_THERE
+    assert {row["run_id"] for row in rows(tree).values()} == {"first"}
+
+
+def test_a_file_of_an_older_revision_that_comes_first_is_replaced(tree):
+    old = opened(tree, FIRST, world(3))
+    new = opened(tree, SECOND, world(3, n0=2))
+    files, missing, table = old
+    with pytest.MonkeyPatch.context() as patched:
+        # It looked at the log before the second run wrote there, and goes on now.
+        patched.setattr(files._log, "latest", lambda shard: missing.shard)
+        assert complete((files, missing, table), FIRST) is Outcome.PUBLISHED
+    assert complete(new, SECOND) is Outcome.PUBLISHED
+    assert states(tree) == world(3, n0=2)
+
+
+def test_of_two_runs_that_replace_the_same_file_one_begins_again(tree, monkeypatch):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    swap = OutputTree.swap
+
+    def overtaken(self, staged, final, expected):
+        monkeypatch.setattr(OutputTree, "swap", swap)
+        run(tree, THIRD, world(3, n0=2))
+        return swap(self, staged, final, expected)
+
+    monkeypatch.setattr(OutputTree, "swap", overtaken)
+    assert complete(stopped, SECOND) is Outcome.ALREADY_THERE
+    assert rows(tree)[b"/data/0.jpg"]["run_id"] == "third"
+    assert list(tree.staging.iterdir()) == []
+
+
+def test_endless_replacements_end_in_an_error(tree, monkeypatch):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    monkeypatch.setattr(OutputTree, "swap", lambda *arguments: False)
+    with pytest.raises(OutputError, match=f"by other runs {upkeep.MAX_ATTEMPTS} times"):
+        complete(stopped, SECOND)
+
+
+def test_a_retried_error_never_replaces_a_label(tree):
+    run(tree, FIRST, world(3, n0=-1))
+    retry = replace(SECOND, retry_errors=True)
+    stopped = opened(tree, retry, world(3, n0=-1))  # it fails again
+    run(tree, replace(THIRD, retry_errors=True), world(3))
+    assert complete(stopped, retry) is Outcome.ALREADY_THERE
+    assert states(tree) == world(3)
+
+
+def test_a_file_that_vanished_is_computed_whole(tree):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    tree.shard_path("m@1", "p000001-00000").unlink()
+    assert complete(stopped, SECOND) is Outcome.OUTDATED
+    assert run(tree, THIRD, world(3, n0=2)) == 3
+
+
+def test_files_of_versions_without_runs_are_brought_up_to_date(tree):
+    run(tree, FIRST, world(3))
+    path = tree.shard_path("m@1", "p000001-00000")
+    file = pq.ParquetFile(path)
+    old = json.loads(file.metadata.metadata[b"nightshift"])
+    del old["runs"], old["rewrite"]
+    metadata = {b"nightshift": json.dumps(old | {"schema_version": "1.1"}).encode()}
+    pq.write_table(file.read().replace_schema_metadata(metadata), path)
+    assert run(tree, SECOND, world(3, n2=2)) == 1
+    assert footer(tree).runs == {"first": 2, "second": 1}
+    assert footer(tree).schema_version == "1.2"
+
+
+def test_rows_of_another_output_are_never_replaced(tree, tmp_path):
+    run(tree, FIRST, world(3))
+    elsewhere = OutputTree.create(tmp_path / "elsewhere")
+    run(elsewhere, FIRST, world(3, n0=5))
+    path = tree.shard_path("m@1", "p000001-00000")
+    path.write_bytes(elsewhere.shard_path("m@1", "p000001-00000").read_bytes())
+    with pytest.raises(OutputError, match="holds the rows of other images"):
+        run(tree, SECOND, world(3, n1=2))
+
+
+def test_a_damaged_file_is_reported_and_never_kept(tree):
+    run(tree, FIRST, world(3))
+    path = tree.shard_path("m@1", "p000001-00000")
+    content = bytearray(path.read_bytes())
+    content[60:70] = bytes(10)
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match="is damaged"):
+        run(tree, SECOND, world(3, n1=2))
+
+
+def test_the_holder_of_a_lock_is_named(tree, monkeypatch):
+    run(tree, FIRST, world(3))
+    monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
+    with (
+        locked(tree.locks / "p000001-00000.lock"),
+        pytest.raises(LockedError, match=rf"process {os.getpid()} on .*Continue or end it"),
+    ):
+        run(tree, SECOND, world(3, n1=2))
+    assert states(tree) == world(3)
+    assert run(tree, THIRD, world(3, n1=2)) == 1
+
+
+def test_locks_exclude_each_other(tree):
+    inside, most = 0, 0
+    guard = threading.Lock()
+
+    def work():
+        nonlocal inside, most
+        for _ in range(20):
+            with locked(tree.locks / "x.lock", 30):
+                with guard:
+                    inside += 1
+                    most = max(most, inside)
+                with guard:
+                    inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_a_file_system_without_locks_is_refused(tree, monkeypatch):
+    def flock(descriptor, operation):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    with pytest.raises(OutputError, match="has no locks"), locked(tree.locks / "x.lock"):
+        pass
