@@ -88,8 +88,8 @@ def _tuning(summary: InspectSummary) -> list[str]:
         return []
     return [
         f"{summary.kernels_tried:,} kernels were timed; {summary.combinations_reused:,} of "
-        f"{summary.combinations:,} combinations of layer and formats needed no timing (timing "
-        "cache, or no choice)."
+        f"{summary.combinations:,} combinations of layer and formats were answered by the "
+        "timing cache."
     ]
 
 

@@ -70,7 +70,7 @@ class InspectSummary:
         profiled: Whether shares are of the time; else they are of the layers.
         kernels_tried: In all layers; None where there is no build log.
         combinations: Combinations of formats considered.
-        combinations_reused: Of these, answered from the timing cache, or without a choice.
+        combinations_reused: Of these, answered from the timing cache.
         comparison: Engines of the same model on the same GPU, fp32 first.
         remarks: What should not be overlooked.
         missing: What could not be read.

@@ -140,8 +140,8 @@ def test_a_real_engine_in_words(inspect, cache):
     assert lines[2] == "Of the time: fp16 75.0%, not told 12.5%, reformat 12.5%."
     assert lines[4].split() == ["75.0%", "3.000", "ms", "fp16", "conv1", "+", "conv1.relu"]
     assert (
-        "2 kernels were timed; 0 of 1 combinations of layer and formats needed no timing (timing "
-        "cache, or no choice)." in lines
+        "2 kernels were timed; 0 of 1 combinations of layer and formats were answered by the "
+        "timing cache." in lines
     )
     assert summary.gone == {"features": "removed (ShuffleErasure)"}
     conv = next(layer for layer in summary.layers if layer.name == "conv1 + conv1.relu")
