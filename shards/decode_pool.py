@@ -161,7 +161,7 @@ class DecodePool:
             outcomes = worker.decode(item, image, self._timeout_s)
         except WorkerLostError as lost:
             death = worker.end()
-            return [lost.timeout or _verdict(death)]
+            return [lost.timeout or _verdict(death if lost.ended else "answers nonsense")]
         except BaseException:
             worker.end()
             raise

@@ -58,6 +58,10 @@ ANSWER_S = 60.0
 """For what takes milliseconds, on a machine that is far too busy."""
 
 
+REST_S = 5.0
+"""For the rest of a reply that has begun: a worker sends it in one piece."""
+
+
 class DecodersError(ShardError):
     """Processes that decode cannot be made; what was short may be there again later."""
 
@@ -69,13 +73,15 @@ class WorkerLostError(Exception):
 
     Attributes:
         row: Number of that image in the request.
-        timeout: Its outcome if it took too long; None where the worker ended by itself.
+        timeout: Its outcome if it took too long; None otherwise.
+        ended: Whether the worker ended by itself.
     """
 
-    def __init__(self, row: int, timeout: ImageError | None = None) -> None:
-        super().__init__(f"row {row}: {timeout or 'ended'}")
+    def __init__(self, row: int, timeout: ImageError | None = None, *, ended: bool = False) -> None:
+        super().__init__(f"row {row}: {timeout or 'lost'}")
         self.row = row
         self.timeout = timeout
+        self.ended = ended
 
 
 class DecodeServer:
@@ -268,12 +274,15 @@ class Worker:
         """
         HEADER.pack_into(self._shared, 0, -1, 0)
         try:
+            self._channel.settimeout(ANSWER_S)
             send_items(self._channel, items)
             self._wait(len(items), timeout_s)
+            self._channel.settimeout(REST_S)
             outcomes = receive_outcomes(self._channel, len(items))
         except (OSError, EOFError, ValueError) as error:
             row, _ = self._at()
-            raise WorkerLostError(row if 0 <= row < len(items) else 0) from error
+            ended = isinstance(error, EOFError | ConnectionError)
+            raise WorkerLostError(row if 0 <= row < len(items) else 0, ended=ended) from error
         images[:] = self._rows[: len(items)]
         self.decoded += len(items)
         return outcomes

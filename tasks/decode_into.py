@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
@@ -80,13 +81,24 @@ class DecodeInto:
             server=server,
         )
 
-    def __call__(self, items: Sequence[Stored], images: NDArray[np.uint8]) -> list[Decoding]:
+    def __call__(
+        self, items: Sequence[Stored | ImageError], images: NDArray[np.uint8]
+    ) -> list[Decoding]:
         """Decode items[i] into images[i], uint8 [height, width, 3]; thread-safe.
+
+        What cannot even be looked for is an item that is an error already, and stays one.
 
         Raises:
             DecodersError: Processes cannot be started.
         """
-        return self._pool.decode(items, images)
+        outcomes: list[Decoding] = []
+        for _, group in groupby(items, key=type):
+            some = list(group)
+            stored = [item for item in some if isinstance(item, Stored)]
+            failed = [item for item in some if isinstance(item, ImageError)]
+            rows = slice(len(outcomes), len(outcomes) + len(some))
+            outcomes += self._pool.decode(stored, images[rows]) if stored else failed
+        return outcomes
 
     def close(self) -> None:
         """End the processes; nothing may be decoding. Idempotent."""

@@ -38,6 +38,13 @@ TRANSFORM = TransformValues(
 )
 LIMITS = Limits()
 
+
+def png(shade: int, size: tuple[int, int] = (50, 60)) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", size, (shade, shade, shade)).save(stream, "PNG")
+    return stream.getvalue()
+
+
 # Stands in for a decoder with a flaw: what a file says is done to the process that decodes it.
 HOSTILE = f"""\
 import os, sys, time
@@ -45,13 +52,32 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path[0] = {str(shards.decode_process.ROOT)!r}
 import shards.decode_worker as worker
 from shards.errors import ErrorKind, ImageError
-real = worker.decode
+real, read = worker.decode, worker.read_stored
+IMAGE = bytes.fromhex({png(9).hex()!r})
+def read_slowly(item, limits):
+    if item.path == b"slow": time.sleep(1)
+    return read(item, limits)
+worker.read_stored = read_slowly
 def decode(data, *rest):
     if data == b"crash": os.abort()
     if data == b"killed": os.kill(os.getpid(), 9)
     if data == b"spin":
         while True: pass
     if data == b"sleep": time.sleep(3600)
+    if data == b"shout":
+        for fd in range(3, 64):
+            try: os.write(fd, bytes(range(256)))
+            except OSError: pass
+    if data == b"stutter":
+        for fd in range(3, 64):
+            try: os.write(fd, b"12")
+            except OSError: pass
+        time.sleep(3600)
+    if data == b"shrink":
+        for fd in range(3, 64):
+            try: os.truncate(fd, 0)
+            except OSError: pass
+        return real(IMAGE, *rest)
     if data == b"eat":
         try: bytearray(4 << 30)
         except MemoryError: raise ImageError(ErrorKind.OUT_OF_MEMORY, "no memory")
@@ -60,12 +86,6 @@ worker.decode = decode
 from shards.decode_server import main
 main(int(sys.argv[1]))
 """
-
-
-def png(shade: int, size: tuple[int, int] = (50, 60)) -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", size, (shade, shade, shade)).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def inline(*contents: bytes) -> list[Stored]:
@@ -91,9 +111,17 @@ def children(pid: int) -> list[int]:
     return [int(line) for line in found.stdout.split()]
 
 
+def wait_for_the_end(*processes: int) -> None:
+    deadline = time.monotonic() + 5
+    while any(map(alive, processes)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 @pytest.fixture
 def hostile(monkeypatch):
     monkeypatch.setattr(shards.decode_process, "START", HOSTILE)
+    monkeypatch.setattr(shards.decode_process, "REST_S", 0.2)
     with DecodePool(TRANSFORM, LIMITS, workers=2, timeout_s=0.4) as pool:
         yield pool
 
@@ -148,6 +176,8 @@ def test_more_items_than_fit_into_one_request_stay_in_order():
         (b"spin", ErrorKind.DECODE_TIMEOUT),
         (b"sleep", ErrorKind.DECODE_TIMEOUT),
         (b"eat", ErrorKind.OUT_OF_MEMORY),
+        (b"shout", ErrorKind.DECODE_CRASH),
+        (b"stutter", ErrorKind.DECODE_CRASH),
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 4])
@@ -220,10 +250,7 @@ def test_closing_ends_every_process():
     pool.close()
     pool.close()
     assert not alive(server)
-    deadline = time.monotonic() + 5
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(map(alive, workers))
+    wait_for_the_end(*workers)
 
 
 def test_workers_die_with_the_process_that_wanted_them(tmp_path):
@@ -242,15 +269,87 @@ def test_workers_die_with_the_process_that_wanted_them(tmp_path):
     owner.send_signal(signal.SIGKILL)
     owner.wait()
     owner.stdout.close()
-    deadline = time.monotonic() + 5
-    while any(map(alive, processes)) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not any(map(alive, processes))
+    wait_for_the_end(*processes)
 
 
 def test_a_server_that_is_gone_is_an_error_and_no_hang():
     with DecodePool(TRANSFORM, LIMITS, workers=1) as pool:
         pool.decode(inline(png(1)), rows(1))
+        [worker] = children(pool._server._process.pid)
         os.kill(pool._server._process.pid, signal.SIGKILL)
+        wait_for_the_end(worker)
         with pytest.raises(Exception, match="no process that decodes can be made"):
             pool.decode(inline(png(1)), rows(1))
+
+
+def test_a_worker_that_somebody_ended_costs_no_row():
+    with DecodePool(TRANSFORM, LIMITS, workers=1) as pool:
+        assert pool.decode(inline(png(1)), rows(1)) == [Decoded(50, 60)]
+        [worker] = children(pool._server._process.pid)
+        os.kill(worker, signal.SIGTERM)  # not heard
+        os.kill(worker, signal.SIGKILL)
+        images = rows(3)
+        assert pool.decode(inline(png(1), png(2), png(3)), images) == [Decoded(50, 60)] * 3
+        assert images[:, 0, 0, 0].tolist() == [1, 2, 3]
+
+
+def test_the_shared_memory_cannot_be_made_shorter(hostile):
+    images = rows(2)
+    assert hostile.decode(inline(b"shrink", png(3)), images) == [Decoded(50, 60)] * 2
+    assert images[:, 0, 0, 0].tolist() == [9, 3]
+
+
+def test_a_slow_disk_is_not_a_slow_image(hostile, tmp_path, monkeypatch):
+    (tmp_path / "slow").write_bytes(png(5))
+    outcomes = hostile.decode([Stored(b"slow", content=png(5))], rows(1))
+    assert outcomes == [Decoded(50, 60)]
+
+
+def test_large_contents_travel_in_requests_of_their_own():
+    end = png(1).rindex(b"IEND") + 8
+    large = png(7)[:end] + bytes(20 << 20)  # what follows the end is no matter
+    images = rows(5)
+    with DecodePool(TRANSFORM, LIMITS, workers=1, memory_bytes=80 << 20) as pool:
+        outcomes = pool.decode(inline(large, png(1), large, large, png(2)), images)
+    assert outcomes == [Decoded(50, 60)] * 5
+    assert images[:, 0, 0, 0].tolist() == [7, 1, 7, 7, 2]
+
+
+def test_a_link_may_lead_anywhere_below_the_root_and_nowhere_else(tmp_path):
+    secret, root, alias = tmp_path / "secret.png", tmp_path / "root", tmp_path / "alias"
+    secret.write_bytes(png(1))
+    (root / "deep").mkdir(parents=True)
+    (root / "deep/own.png").write_bytes(png(2))
+    (root / "inside.png").symlink_to(root / "deep/own.png")
+    (root / "outside.png").symlink_to("../secret.png")
+    (root / "elsewhere").symlink_to(tmp_path)
+    (tmp_path / "root2").mkdir()
+    (root / "beside.png").symlink_to("../root2/x.png")
+    (tmp_path / "root2/x.png").write_bytes(png(3))
+    alias.symlink_to(root)
+    names = ["deep/own.png", "inside.png", "outside.png", "elsewhere/secret.png", "beside.png"]
+    with DecodePool(TRANSFORM, LIMITS, workers=1) as pool:
+        for top in (root, alias):
+            items = [Stored(os.fsencode(top / name), root=os.fsencode(top)) for name in names]
+            outcomes = pool.decode(items, rows(5))
+            assert outcomes[:2] == [Decoded(50, 60)] * 2
+            assert [outcome.kind for outcome in outcomes[2:]] == [ErrorKind.NOT_A_FILE] * 3
+            assert str(outcomes[2]) == f"a link leads out of {top}, to {secret}"
+
+
+def test_a_forked_server_serves_like_a_spawned_one():
+    code = (
+        "import sys\n"
+        "from shards.decode_process import DecodeServer\n"
+        "server = DecodeServer.fork()\n"
+        "from tests.shards.test_decode_pool import *\n"
+        "with server, DecodePool(TRANSFORM, LIMITS, workers=2, server=server) as pool:\n"
+        "    assert pool.decode(inline(png(1), png(2)), rows(2)) == [Decoded(50, 60)] * 2\n"
+        "    assert children(os.getpid()).count(server._process.pid) == 1\n"
+        "assert not alive(server._process.pid)\n"
+        "print('done')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("done\n", "")
