@@ -12,11 +12,12 @@ from tasks.doctor_settings import DoctorSettings
 from tasks.export_settings import ExportSettings
 from tasks.inspect_settings import InspectSettings
 from tasks.settings import BuildSettings, Settings
+from tasks.verify_settings import CompactSettings, VerifySettings
 
 __all__ = ["GROUP", "PREFIX", "Manners", "RunManners", "every_option", "parameters_of"]
 
 PREFIX = "NIGHTSHIFT_"
-GROUP = Group("This command", sort_key=9)
+GROUP = Group("This command", sort_key=99)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,9 @@ def parameters_of(kind: type[Manners]) -> list[inspect.Parameter]:
 
 def every_option() -> frozenset[str]:
     """The options of all commands: one file, or one set of variables, serves them all."""
-    kinds = (Settings, BuildSettings, DoctorSettings, ExportSettings, InspectSettings)
+    kinds = (
+        *(Settings, BuildSettings, DoctorSettings, ExportSettings, InspectSettings),
+        *(VerifySettings, CompactSettings),
+    )
     settings = {name for kind in kinds for name in kind.model_fields}
     return frozenset(settings | {field.name for field in fields(RunManners)})

@@ -37,6 +37,8 @@ SECTIONS = {
     "source": WHAT,
     "checkpoint": "Weights",
     "opset": "The file",
+    "quick": "The check",
+    "rows_per_file": "The files",
 }
 """Where a section of `--help` begins among the fields of settings, or goes on; in order."""
 
@@ -46,9 +48,14 @@ METAVARS = {
     "images": "IMAGES",
     "model": "MODEL",
     "output": "OUT",
+    "target": "ELSEWHERE",
+    "model_id": "NAME@DIGEST",
     "source": "LIBRARY:NAME",
     "checkpoint": "FILE",
     "extensions": ".EXT...",
+    "image_column": "NAME",
+    "uri_column": "NAME",
+    "root": "FOLDER",
     "preprocess": "NAME|FILE",
     "input_size": "N|HxW",
     "resize_size": "N|HxW",
@@ -94,8 +101,8 @@ def settings_signature(kind: type[Parameters]) -> inspect.Signature:
         in each what must be given first. Each annotation carries the field's constraints, for
         Prefect and pydantic, and how the command line shows it.
     """
-    titles = list(dict.fromkeys(SECTIONS.values()))
-    title = ""
+    titles = list(dict.fromkeys(["What", *SECTIONS.values()]))
+    title = titles[0]
     placed = []
     for name, field in kind.model_fields.items():
         title = SECTIONS.get(name, title)

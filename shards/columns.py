@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from shards.errors import ColumnsError, OutputError
 from shards.output import OutputTree, output_errors
 
-__all__ = ["OptionalColumns", "check_columns", "settle_columns"]
+__all__ = ["OptionalColumns", "check_columns", "recorded_columns", "settle_columns"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,24 @@ class OptionalColumns:
             *["embedding"] * self.embedding,
             *(f"{name}_{rank}" for rank in ranks for name in ("label", "label_id", "score")),
         )
+
+
+def recorded_columns(tree: OutputTree) -> OptionalColumns:
+    """Return which optional columns the table has; none, where nothing says that it has any.
+
+    Raises:
+        OutputError: The record cannot be read, or names columns of a later version.
+    """
+    names = _recorded(tree) or ()
+    columns = OptionalColumns(
+        logits="logits" in names, embedding="embedding" in names, wide=_last_rank(names)
+    )
+    if columns.names != names:
+        raise OutputError(
+            f"{tree.columns} names columns that this Nightshift does not write: {', '.join(names)}."
+            " Use the version that wrote it."
+        )
+    return columns
 
 
 def check_columns(tree: OutputTree, asked: OptionalColumns) -> None:
@@ -113,10 +131,15 @@ def _require_same(tree: OutputTree, present: tuple[str, ...], asked: OptionalCol
 
 def _as_options(names: tuple[str, ...]) -> str:
     """What to type for these columns; a later version's own are called by their names."""
-    ranks = [int(name.removeprefix("label_id_")) for name in names if name.startswith("label_id_")]
-    of_ranks = OptionalColumns(wide=max(ranks, default=1)).names
+    last = _last_rank(names)
+    of_ranks = OptionalColumns(wide=last).names
     options = {"logits": "--save-logits", "embedding": "--save-embedding"}
     words = [options.get(name, name) for name in names if name not in of_ranks]
-    if ranks:
-        words.append(f"--topk-format wide --top-k {max(ranks)}")
+    if last > 1:
+        words.append(f"--topk-format wide --top-k {last}")
     return " ".join(words) or "no optional columns"
+
+
+def _last_rank(names: tuple[str, ...]) -> int:
+    ranks = [int(name.removeprefix("label_id_")) for name in names if name.startswith("label_id_")]
+    return max(ranks, default=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -68,7 +69,16 @@ def parse_header(path: Path, metadata: pq.FileMetaData) -> PlanHeader:
     text = (metadata.metadata or {}).get(HEADER_KEY)
     if text is None:
         raise damaged(path, "it is no plan")
-    fields = json.loads(text)
+    try:
+        header = _header(path, json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise damaged(path, f"its header is not understood: {error}") from error
+    if header.rows != metadata.num_rows:
+        raise damaged(path, f"it has {metadata.num_rows} rows instead of {header.rows}")
+    return header
+
+
+def _header(path: Path, fields: dict[str, Any]) -> PlanHeader:
     if not 1 <= (version := fields.pop("format_version")) <= FORMAT_VERSION:
         raise OutputError(
             f"the plan {path} has format {version}, this Nightshift reads 1 to {FORMAT_VERSION}. "
@@ -77,10 +87,7 @@ def parse_header(path: Path, metadata: pq.FileMetaData) -> PlanHeader:
     digests = fields["digests"]
     fields["digests"] = tuple(digests[i : i + 64] for i in range(0, len(digests), 64))
     fields["root"] = key_of(fields["root"])
-    header = PlanHeader(**fields)
-    if header.rows != metadata.num_rows:
-        raise damaged(path, f"it has {metadata.num_rows} rows instead of {header.rows}")
-    return header
+    return PlanHeader(**fields)
 
 
 def damaged(path: Path, reason: str) -> OutputError:

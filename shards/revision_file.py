@@ -208,7 +208,10 @@ def is_revision(path: Path, metadata: pq.FileMetaData) -> bool:
     found = metadata.metadata or {}
     if REVISIONS_KEY not in found:
         return False
-    version = json.loads(found[HEADER_KEY])["format_version"]
+    try:
+        version = json.loads(found[HEADER_KEY])["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(path, f"its header is not understood: {error}") from error
     if version != FORMAT_VERSION:
         raise OutputError(
             f"the plan {path} has format {version}, this Nightshift reads {FORMAT_VERSION}. "

@@ -1,0 +1,13 @@
+"""Check an output: `python -m flows.verify`.
+
+There is no flow of it: it reads files, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from flows.verify_command import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    raise SystemExit(main())
