@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines.errors import ModelError
+from engines.labels import LABEL_FILES
+from engines.preprocess.sidecars import config_folders
 
 __all__ = ["Location", "locate"]
 
@@ -50,20 +52,34 @@ def locate(path: Path) -> Location:
         ModelError: There is none, or several; the message lists what is there.
     """
     try:
-        if path.is_dir():
-            given = path.name if path.name not in ("", "..") else path.resolve().name
-            return Location(file=_in_folder(path), folder=path, name=_name(given))
-        if not path.exists():
+        is_folder = path.is_dir()
+        if not is_folder and not path.exists():
             raise ModelError(
                 f"no such model: {path}; expected an .onnx file or a folder that holds one"
             )
+        file = _in_folder(path) if is_folder else path
+        folder = _configured(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    folder = path.parent
-    is_version = folder.name.isdecimal() and (folder.parent / TRITON_CONFIG).is_file()
-    if is_version or (folder.name == WEIGHTS_FOLDER and not (folder / "config.json").is_file()):
-        folder = folder.parent
-    return Location(file=path, folder=folder, name=_name(folder.name if is_version else path.stem))
+    in_a_version = folder != path.parent and path.absolute().parent.name != WEIGHTS_FOLDER
+    called = folder.name if is_folder or in_a_version else path.stem
+    if called in ("", ".."):
+        called = folder.resolve().name
+    return Location(file=file, folder=folder, name=_name(called))
+
+
+def _configured(path: Path) -> Path:
+    """The folder that names the classes: the one given, or the model's around its weights."""
+    nearest, *around = config_folders(path)
+    for folder in around:
+        if (folder / TRITON_CONFIG).is_file() or (_names(folder) and not _names(nearest)):
+            return folder
+    return nearest
+
+
+def _names(folder: Path) -> bool:
+    """Whether a folder may name classes."""
+    return any((folder / name).is_file() for name in ("config.json", *LABEL_FILES))
 
 
 def _in_folder(folder: Path) -> Path:

@@ -64,9 +64,11 @@ def config_folders(model: Path) -> list[Path]:
     """Folders that hold a model's configuration, the nearest first.
 
     Args:
-        model: The model's folder, or its .onnx file.
+        model: The model's folder, or its .onnx file; or the folder of weights in the model's.
     """
     folder = model if model.is_dir() else model.parent
+    if not folder.name:
+        folder = folder.absolute()  # '.' tells neither its name nor its parent's
     is_version = folder.name.isdecimal() and (folder.parent / CONFIG).is_file()  # Triton's
     if folder.name in _WEIGHT_FOLDERS or is_version:
         return [folder, folder.parent]

@@ -67,6 +67,43 @@ def test_a_file_in_the_hubs_folder_of_weights_has_its_configuration_one_level_up
     assert locate(tmp_path / "onnx" / "model_fp16.onnx").folder == tmp_path / "onnx"
 
 
+@pytest.mark.parametrize("given", ["onnx", "onnx/model.onnx"])
+@pytest.mark.parametrize("names", [["config.json"], ["labels.txt"]])
+def test_the_hubs_folder_of_weights_is_as_good_as_the_one_around_it(tmp_path, names, given):
+    touch(tmp_path / "vit", *names, "onnx/model.onnx")
+    where = locate(tmp_path / "vit" / given)
+    assert where.file == tmp_path / "vit" / "onnx" / "model.onnx"
+    assert where.folder == tmp_path / "vit"
+    assert where.name == ("vit" if given == "onnx" else "model")
+
+
+@pytest.mark.parametrize("given", ["onnx", "onnx/model.onnx"])
+@pytest.mark.parametrize("names", [["onnx/labels.txt"], ["onnx/labels.txt", "labels.txt"], []])
+def test_a_folder_that_happens_to_be_called_onnx_keeps_its_labels(tmp_path, names, given):
+    touch(tmp_path, *names, "onnx/model.onnx")
+    assert locate(tmp_path / given).folder == tmp_path / "onnx"
+
+
+@pytest.mark.parametrize("given", [".", "model.onnx"])
+@pytest.mark.parametrize(
+    ("names", "weights"),
+    [(["config.json"], "onnx"), (["config.pbtxt", "3/labels.txt"], "3")],
+)
+def test_folders_around_are_found_from_within(tmp_path, monkeypatch, names, weights, given):
+    touch(tmp_path / "vit", *names, f"{weights}/model.onnx")
+    monkeypatch.chdir(tmp_path / "vit" / weights)
+    where = locate(type(tmp_path)(given))
+    assert where.folder == tmp_path / "vit"
+    assert where.name == ("model" if (weights, given) == ("onnx", "model.onnx") else "vit")
+
+
+def test_a_version_of_a_triton_model_may_be_given_as_a_folder(tmp_path):
+    touch(tmp_path / "densenet", "config.pbtxt", "2/model.onnx", "10/model.onnx")
+    where = locate(tmp_path / "densenet" / "2")
+    assert where.file == tmp_path / "densenet" / "2" / "model.onnx"
+    assert (where.folder, where.name) == (tmp_path / "densenet", "densenet")
+
+
 def test_a_model_of_a_triton_repository_is_found_in_its_highest_version(tmp_path):
     model = tmp_path / "densenet"
     touch(model, "config.pbtxt", "2/model.onnx", "10/model.onnx", "10/notes.txt", "old/model.onnx")
