@@ -76,6 +76,8 @@ class Command(Generic[Kind, Own]):
         """Do what a command line says; returns the exit code, 128 + signal where one ended it."""
         session = session or Session()
         arguments = sys.argv[1:] if arguments is None else arguments
+        # To cyclopts a lone dash is an option that it does not know.
+        arguments = ["/dev/stdin" if word == "-" else word for word in arguments]
         if not sys.warnoptions:
             warnings.simplefilter("ignore")  # what libraries deprecate is no news for our users
         with interruptible():

@@ -19,8 +19,8 @@ from tasks.version import tool_version
 
 __all__ = ["Engine", "Summary", "finish"]
 
-EXIT_DONE = 0
-EXIT_TOO_MANY_ERRORS = 3
+EXIT_CODES = {"done": 0, "damaged_archives": 1, "too_many_errors": 3}
+"""By status. What is missing weighs more than what has an error row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,8 @@ class Summary:
 
     Attributes:
         run_id: Names the run.
-        status: 'done', or 'too_many_errors'.
-        exit_code: What the command returns: 0 or 3.
+        status: 'done', 'too_many_errors', or 'damaged_archives'.
+        exit_code: What the command returns: 0, 3 or 1.
         images: All inputs, those of earlier runs included: ok + errors.
         ok: Images with a label.
         errors: Images without.
@@ -53,6 +53,7 @@ class Summary:
         skipped: Rows that were there already.
         rows_written: Rows that are new.
         ignored: Files and links that are no images.
+        damaged: Archives of which nothing is published: which, where, and why.
         changed: Images that changed since their rows were computed.
         planning_seconds: Listing the images and planning shards.
         seconds: From the start of the listing to the last published file.
@@ -80,6 +81,7 @@ class Summary:
     skipped: int
     rows_written: int
     ignored: int
+    damaged: tuple[str, ...] = ()
     changed: int
     planning_seconds: float
     seconds: float
@@ -113,7 +115,8 @@ class Summary:
             *(f"Self-test: {c}." for c in self.self_test or () if c.status == "warning"),
             f"Table: {self.output}/predictions   Record: {self.output}/runs/{self.run_id}/run.json",
         ]
-        if self.exit_code == EXIT_TOO_MANY_ERRORS:
+        lines += [f"Damaged, and nothing of it is published: {text}" for text in self.damaged]
+        if self.status == "too_many_errors":
             share = 100 * self.errors / self.images
             lines.append(f"More errors than --max-error-rate allows: {share:.1f} % of the images.")
         return lines
@@ -133,13 +136,14 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         kinds.update(footer.errors_by_kind)
     errors = kinds.total()
     too_many = errors > job.settings.max_error_rate * images
+    status = "damaged_archives" if plan.damaged else "too_many_errors" if too_many else "done"
     written = sum(footer.rows for footer in published)
     made_by = footers[-1].provenance
     ready = outcome.ready
     summary = Summary(
         run_id=job.run_id,
-        status="too_many_errors" if too_many else "done",
-        exit_code=EXIT_TOO_MANY_ERRORS if too_many else EXIT_DONE,
+        status=status,
+        exit_code=EXIT_CODES[status],
         images=images,
         ok=images - errors,
         errors=errors,
@@ -147,6 +151,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         skipped=images - written,
         rows_written=written,
         ignored=sum(plan.ignored.values()),
+        damaged=plan.damaged,
         changed=plan.changed,
         planning_seconds=round(plan.seconds, 3),
         seconds=round(plan.seconds + outcome.seconds, 3),
@@ -188,6 +193,7 @@ def _record(job: Job, plan: Plan, outcome: Outcome, summary: Summary) -> dict[st
         "started_at": job.started_at.isoformat(timespec="seconds"),
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "startup_seconds": dict(outcome.reached),
+        "listed_by_source": plan.by_source,
         "ignored_by_reason": plan.ignored,
         "shards": [shard.id for shard in plan.todo],
         "parameters": job.settings.model_dump(mode="json"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from engines.check import Check
@@ -30,7 +30,6 @@ class Job:
         settings: As given.
         run_id: Names this run in rows and records.
         started_at: UTC.
-        roots: Absolute directories to classify.
         model: Loaded, wrapped, with its labels.
         tree: The output, writable.
     """
@@ -38,7 +37,6 @@ class Job:
     settings: Settings
     run_id: str
     started_at: datetime
-    roots: tuple[bytes, ...]
     model: Model
     tree: OutputTree
 
@@ -70,6 +68,8 @@ class Plan:
         ignored: Files and links that are no images, by reason.
         changed: Images whose size or time differs from when they were planned.
         seconds: Time that listing and planning took.
+        by_source: Images listed, by kind of source.
+        damaged: Archives of which nothing was listed: which, where, and why.
     """
 
     todo: tuple[ShardRef, ...]
@@ -77,6 +77,8 @@ class Plan:
     ignored: dict[str, int]
     changed: int
     seconds: float
+    by_source: Mapping[str, int] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def images_todo(self) -> int:

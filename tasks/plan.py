@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 
 from shards.commit import is_done
-from shards.errors import NoImagesError
+from shards.errors import ArchiveError, NoImagesError
 from shards.footer import WORK_SCHEMA, FooterInfo
-from shards.listing import list_directory
 from shards.plan import PlanLog, ShardRef, work_key
 from tasks.errors import SettingsError
 from tasks.explain import explain
 from tasks.job import Job, Plan
+from tasks.sources import sources_of
 from tasks.version import tool_version
 
 __all__ = ["plan"]
@@ -23,25 +23,26 @@ _log = logging.getLogger(__name__)
 
 
 def plan(job: Job) -> Plan:
-    """List every directory, extend the plan log, and look at what is finished already.
+    """List every source, extend the plan log, and look at what is finished already.
 
     Raises:
-        SourceError: A directory cannot be read.
+        SourceError: A source cannot be read.
+        ArchiveError: There is no image, and a damaged archive.
         NoImagesError: There is no image in any of them.
         OutputError: The plan log cannot be read or written.
     """
     _log.info("%s", explain(job.model))
     started = time.monotonic()
-    shards, ignored, changed, absent = _list(job)
-    if job.settings.overwrite and absent:
+    found = _list(job)
+    if job.settings.overwrite and found.absent:
         raise SettingsError(
-            f"--overwrite: {absent:,} images have rows in the same files as those listed, and are "
-            "not listed now (deleted, outside of these directories, or beyond --limit): their rows "
-            "would be lost. Give all directories of the earlier runs, or another --output."
+            f"--overwrite: {found.absent:,} images have rows in the same files as those listed, and"
+            " are not listed now (deleted, outside of these sources, or beyond --limit): their rows"
+            " would be lost. Give all sources of the earlier runs, or another --output."
         )
     done: list[FooterInfo] = []
     todo: list[ShardRef] = []
-    for shard in shards:
+    for shard in sorted(found.shards):
         footer = None if job.settings.overwrite else _finished(job, shard)
         if footer is None:
             todo.append(shard)
@@ -50,52 +51,68 @@ def plan(job: Job) -> Plan:
     result = Plan(
         todo=tuple(todo),
         done=tuple(done),
-        ignored=dict(ignored),
-        changed=changed,
+        by_source=dict(found.listed),
+        ignored=dict(found.ignored),
+        damaged=tuple(found.damaged),
+        changed=found.changed,
         seconds=time.monotonic() - started,
     )
     _tell(result, overwrite=job.settings.overwrite)
     return result
 
 
-def _list(job: Job) -> tuple[list[ShardRef], Counter[str], int, int]:
-    """List and plan.
+@dataclass(slots=True)
+class _Found:
+    """What the sources hold.
 
-    Returns:
-        The shards that hold the listed images; what was ignored, by reason; how many images
-        changed since they were planned; how many in these shards were not listed.
+    Attributes:
+        shards: That hold the listed images.
+        listed: Images, by kind of source.
+        ignored: Things that are no images, by reason.
+        damaged: Archives of which nothing was listed.
+        changed: Images that changed since they were planned.
     """
+
+    shards: set[ShardRef] = field(default_factory=set)
+    listed: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    damaged: list[str] = field(default_factory=list)
+    changed: int = 0
+
+    @property
+    def absent(self) -> int:
+        """Images of these shards that were not listed."""
+        return sum(shard.rows for shard in self.shards) - self.listed.total()
+
+
+def _list(job: Job) -> _Found:
+    """List every source, and plan what is new."""
     log = PlanLog(job.tree, tool_version=tool_version())
-    shards: set[ShardRef] = set()
-    ignored: Counter[str] = Counter()
-    changed = listed = 0
-    nothing: NoImagesError | None = None
-    for root in job.roots:
-        limit = job.settings.limit
-        listing = list_directory(
-            root,
-            extensions=job.settings.extensions,
-            recursive=job.settings.recursive,
-            limit=None if limit is None else limit - listed,
-            exclude=os.fsencode(job.tree.root),
-        )
+    settings = job.settings
+    found = _Found()
+    nothing: NoImagesError | ArchiveError | None = None
+    for source in sources_of(job):
+        left = None if settings.limit is None else settings.limit - found.listed.total()
+        if left == 0:
+            break
         try:
             update = log.extend(
-                listing, root=listing.root, shard_size=job.settings.shard_size, run_id=job.run_id
+                source.batches(left),
+                root=source.root,
+                shard_size=settings.shard_size,
+                run_id=job.run_id,
             )
-        except NoImagesError as error:
-            nothing = error
+        except (NoImagesError, ArchiveError) as error:
+            nothing = error if nothing is None or source.damaged else nothing
         else:
-            shards.update(update.shards)
-            changed += update.changed
-            listed += update.inputs
-        ignored.update({reason.value: count for reason, count in listing.ignored.items()})
-        if limit is not None and listed >= limit:
-            break
-    if listed == 0 and nothing is not None:
+            found.shards.update(update.shards)
+            found.changed += update.changed
+            found.listed[source.kind] += update.inputs
+        found.ignored.update(source.ignored)
+        found.damaged += source.damaged
+    if not found.listed and nothing is not None:
         raise nothing
-    absent = sum(shard.rows for shard in shards) - listed
-    return sorted(shards), ignored, changed, absent
+    return found
 
 
 def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
@@ -111,6 +128,8 @@ def _tell(result: Plan, *, overwrite: bool) -> None:
         f"{result.images_done:,}",
         result.seconds,
     )
+    for text in result.damaged:
+        _log.error("damaged, nothing of it is published: %s", text)
     if result.changed and not overwrite:
         _log.warning(
             "%s images changed since they were first listed, and rows that are there stay: unless "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +46,6 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         settings=settings,
         run_id=run_id or settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}",
         started_at=now,
-        roots=tuple(os.fsencode(os.path.abspath(source)) for source in settings.sources),  # noqa: PTH100 - bytes, links kept
         model=model,
         tree=OutputTree.create(Path(settings.output)),
     )

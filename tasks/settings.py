@@ -21,8 +21,16 @@ class Settings(ModelSettings):
 
     positional: ClassVar[str] = "images"
 
-    images: list[str] | str = Field(description="Directories of images.")
+    images: list[str] | str = Field(
+        description="Directories, patterns in quotes, image files, .tar archives, .parquet files, "
+        "or tables (.csv .tsv .jsonl .parquet) and lists (.txt, - for standard input) of paths."
+    )
     output: Text = Field(description="Directory for the table and the records of runs.")
+    input_format: Literal["auto", "files", "webdataset", "parquet", "manifest"] = Field(
+        default="auto",
+        description="What the inputs are; auto tells by their names. With another value, a "
+        "directory stands for the .tar, .parquet or tables in it.",
+    )
     # Photo archives are trees; a flat listing would silently miss most of them.
     recursive: bool = Field(default=True, description="Also classify what is in subdirectories.")
     # What Pillow decodes safely and cameras, scanners and web sites write.
@@ -30,6 +38,20 @@ class Settings(ModelSettings):
         default=[".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"],
         min_length=1,
         description="Suffixes that make a file an image; others are counted as ignored.",
+    )
+    image_column: Text | None = Field(
+        default=None,
+        description="Column of a .parquet file that holds images; default: image, or the only one.",
+    )
+    uri_column: Text | None = Field(
+        default=None,
+        description="Column of a table that holds paths; default: the first of uri, file_name, "
+        "filepath, path, filename, url, image.",
+    )
+    root: Text | None = Field(
+        default=None,
+        description="Directory that relative paths in tables and lists begin at; default: that of "
+        "the table (for - the current one).",
     )
     limit: Integer | None = Field(
         default=None,

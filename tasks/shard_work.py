@@ -27,6 +27,7 @@ from shards.footer import WORK_SCHEMA, Provenance
 from shards.inputs import ShardInputs
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, footer_of
+from shards.sources.reading import stored_items
 from shards.stored import Stored
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
@@ -150,15 +151,15 @@ class ShardWork:
                 error.add_note(f"in shard {self._open[0].inputs.ref.id}")
             raise
 
-    def _items(self, shards: Sequence[ShardRef]) -> Iterator[Stored]:
+    def _items(self, shards: Sequence[ShardRef]) -> Iterator[Stored | ImageError]:
         """Every image of every shard; opens a shard's sheet when its first image is asked for."""
         for shard in shards:
             inputs = self._log.read(shard)
             self._open.append(Sheet.of(self._job, inputs))
             self._send(Started(shard=shard.id))
-            yield from (Stored(path, root=inputs.root) for path in inputs.keys)
+            yield from stored_items(inputs, image_column=self._job.settings.image_column)
 
-    def _take(self, batch: Batch[Stored, Decoding]) -> None:
+    def _take(self, batch: Batch[Stored | ImageError, Decoding]) -> None:
         taken = 0
         while taken < len(batch.items):
             sheet = self._open[0]

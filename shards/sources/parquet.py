@@ -94,6 +94,7 @@ class ParquetSource(Source):
                 )
                 yield InputBatch(keys, size, mtime_ns, np.zeros(rows, np.int64), extras)
                 start += rows
+            self.whole.add(path)
 
     def _rows(
         self, path: bytes, file: pq.ParquetFile, columns: Columns

@@ -43,6 +43,7 @@ __all__ = ["InputFormat", "open_sources"]
 
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "manifest"]
 
+STDIN = ("-", "/dev/stdin")
 TABLES = (b".csv", b".tsv", b".jsonl", b".ndjson")
 LISTS = (b".txt", b".lst")
 COMPRESSED = (b".gz", b".tgz", b".bz2", b".xz", b".zst", b".zip", b".7z")
@@ -88,7 +89,7 @@ def open_sources(
     files: dict[InputFormat, list[_Word]] = defaultdict(list)
     for text in given:
         scheme = scheme_of(text.encode("utf-8", "surrogateescape"))
-        if text == "-":
+        if text in STDIN:
             stream = stdin or sys.stdin.buffer
             sources.append(ListSource(stream, options.root or os.getcwdb(), "-", options))
         elif scheme not in (None, "file"):

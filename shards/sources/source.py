@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from shards.errors import ArchiveError, NoImagesError
 from shards.inputs import InputBatch
+from shards.names import SEPARATOR
 
 __all__ = ["BATCH_ROWS", "ListingOptions", "Source", "in_batches"]
 
@@ -70,6 +72,7 @@ class Source(ABC):
         damaged: Archives of which nothing was handed on: which, where, and why.
         kinds: Columns that came with the images so far, and their kinds (shards.kept).
         limit: Images that are wanted; None for all.
+        whole: Containers that were read to their end: what is not listed of them is not in them.
     """
 
     kind: ClassVar[str]
@@ -82,6 +85,7 @@ class Source(ABC):
         self.damaged: list[str] = []
         self.kinds: dict[str, str] = {}
         self.limit: int | None = None
+        self.whole: set[bytes] = set()
 
     @abstractmethod
     def _batches(self) -> Iterator[InputBatch]:
@@ -111,6 +115,21 @@ class Source(ABC):
             if self.damaged:
                 raise ArchiveError("; ".join(self.damaged))
             raise NoImagesError(self._nothing_found())
+
+    def gone(self, keys: Sequence[bytes]) -> list[bool]:
+        """Say which images, of those that were not listed, are no more.
+
+        What cannot be looked at, as a damaged archive or a bucket, has lost nothing.
+        """
+        return [self._is_gone(key) for key in keys]
+
+    def _is_gone(self, key: bytes) -> bool:
+        container, separator, _ = key.partition(SEPARATOR)
+        if container[:1] != b"/":
+            return False
+        if separator and container in self.whole:
+            return True
+        return not os.path.lexists(container)  # noqa: PTH110 - bytes
 
     def _nothing_found(self) -> str:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.ignored.items()))

@@ -66,6 +66,7 @@ class TarSource(Source):
                 except ArchiveError as error:
                     self.damaged.append(str(error))
                     continue
+                self.whole.add(path)
                 self.ignored.update(reader.ignored)
                 for name, kind in reader.kinds.items():
                     self.kinds[name] = wider(self.kinds.get(name), kind) or kind
