@@ -18,9 +18,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import onnx
 from cyclopts import App, Parameter
-from onnx import ModelProto, helper, numpy_helper
 
 from engines.build_report import BuildEvent
 from engines.engine import prepare_engine
@@ -30,11 +28,12 @@ from engines.layer_times import measure_layers
 from engines.model import Model, ModelRequest, load_model
 from engines.precision import apply_precision
 from engines.profile import Profile, ShapeRange
-from engines.quantize.apply import SCHEMES
+from engines.quantize.apply import MIN_OPSET, SCHEMES
 from engines.quantize.calibrate import calibrate
 from engines.quantize.calibration import Calibration
 from engines.quantize.for_tensorrt import place_for_tensorrt
 from engines.quantize.insert import insert_pairs
+from engines.quantize.normalization import normalize_before_transpose
 from engines.quantize.opset import with_opset
 from engines.quantize.placement import Placement
 from engines.quantize.simplify import simplify
@@ -46,7 +45,6 @@ from engines.store import EngineStore
 
 IMAGES = 32
 SLOWEST = 12
-PREFIX = "nightshift/"
 
 app = App(help=__doc__)
 
@@ -134,79 +132,48 @@ def variants(model: Model, target: Target) -> dict[str, bytes]:
     )
     ranges = calibrate(model.graph, [noise], method="minmax", threads=4)
 
-    def int8(
-        change: Change, *, first: bool = False, clip: bool = False, graph: bytes = model.graph
-    ) -> bytes:
-        return _quantized(graph, ranges, target, change, first=first, clip=clip)
+    def int8(change: Change, *, nhwc: bool = True) -> bytes:
+        return _quantized(model.graph, ranges, target, change, nhwc=nhwc)
 
     return {
         "fp16": model.graph,
         "int8": apply_precision(model.graph, "int8", calibration=ranges, target=target),
-        "int8, first conv as it is": int8(_nothing, first=True),
-        "int8, first conv behind Clip": int8(_nothing, first=True, clip=True),
-        "int8, first conv, normalized in NHWC": int8(
-            _nothing, first=True, graph=_normalized_before_transpose(model.graph)
-        ),
-        "int8, normalized in NHWC": int8(_nothing, graph=_normalized_before_transpose(model.graph)),
-        "int8, pair before the first MaxPool": int8(_pair_before_max_pool),
-        "int8, average pool in fp16": int8(_average_pool_in_fp16),
+        "int8, first conv in fp16": int8(_first_in_fp16),
+        "int8, first conv in fp16, normalized in NCHW": int8(_first_in_fp16, nhwc=False),
         "int8, both sides of each sum": int8(_both_sides),
-        "int8, skip connections in fp16": int8(_no_sums),
         "int8, last product in int8": int8(_last_product),
     }
 
 
 def _quantized(
-    graph: bytes,
-    calibration: Calibration,
-    target: Target,
-    change: Change,
-    *,
-    first: bool,
-    clip: bool,
+    graph: bytes, calibration: Calibration, target: Target, change: Change, *, nhwc: bool
 ) -> bytes:
     """As `engines.quantize.apply.quantize`, with a change to the placement."""
-    opset = 19 if target == "tensorrt-10" else 13
-    model = with_opset(simplify(graph), opset, "int8")
+    model = with_opset(simplify(graph), MIN_OPSET[target], "int8")
+    if nhwc:
+        normalize_before_transpose(model)
     wiring = Wiring(model.graph)
-    placement = place_for_tensorrt(wiring, first_convolution=first)
+    placement = place_for_tensorrt(wiring)
     change(wiring, placement)
     ranges = dict(calibration.ranges)
     for edge in placement.edges:  # one that ours never reads
         ranges.setdefault(wiring.tensor(edge), (-8.0, 8.0))
     insert_pairs(model, placement, ranges, SCHEMES[target])
-    if clip:
-        _clip_first(model, calibration)
     if target == "tensorrt-10":
         to_fp16(model)
     serialized: bytes = model.SerializeToString()
     return serialized
 
 
-def _nothing(_wiring: Wiring, _placement: Placement) -> None:
-    pass
-
-
-def _pair_before_max_pool(wiring: Wiring, placement: Placement) -> None:
-    for node in wiring.nodes.values():
-        if node.op_type == "MaxPool":
-            placement.edges.add(Edge(node.name, 0))
-            placement.same_range[node.output[0]] = node.input[0]
-
-
-def _average_pool_in_fp16(wiring: Wiring, placement: Placement) -> None:
-    pools = {node.name for node in wiring.nodes.values() if node.op_type == "GlobalAveragePool"}
-    placement.edges -= {edge for edge in placement.edges if edge.node in pools}
+def _first_in_fp16(wiring: Wiring, placement: Placement) -> None:
+    first = next(node for node in wiring.nodes.values() if node.op_type == "Conv")
+    placement.edges -= {Edge(first.name, 0)}
+    placement.weights.pop(Edge(first.name, 1), None)
 
 
 def _both_sides(wiring: Wiring, placement: Placement) -> None:
     for node in _sums(wiring):
         placement.edges |= {Edge(node, 0), Edge(node, 1)}
-
-
-def _no_sums(wiring: Wiring, placement: Placement) -> None:
-    for node in _sums(wiring):
-        placement.edges -= {Edge(node, 0), Edge(node, 1)}
 
 
 def _sums(wiring: Wiring) -> list[str]:
@@ -217,52 +184,6 @@ def _last_product(wiring: Wiring, placement: Placement) -> None:
     for node in wiring.nodes.values():
         if node.op_type == "Gemm":
             placement.add_weighted(node)
-
-
-def _clip_first(model: ModelProto, calibration: Calibration) -> None:
-    """A Clip in front of the first pair, at the ends of its range: changes no number."""
-    index, first = next(
-        (index, node)
-        for index, node in enumerate(model.graph.node)
-        if node.op_type == "QuantizeLinear" and node.input[0] in _own_outputs(model)
-    )
-    low, high = calibration.ranges[first.input[0]]
-    limit = np.float32(max(-low, high))
-    for name, value in (("clip.low", -limit), ("clip.high", limit)):
-        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
-    clip = helper.make_node("Clip", [first.input[0], "clip.low", "clip.high"], ["clipped"], "clip")
-    first.input[0] = "clipped"
-    model.graph.node.insert(index, clip)
-
-
-def _own_outputs(model: ModelProto) -> set[str]:
-    own = (node for node in model.graph.node if node.name.startswith(PREFIX))
-    return {name for node in own for name in node.output}
-
-
-def _normalized_before_transpose(graph: bytes) -> bytes:
-    """Cast, Sub, Mul, Transpose instead of Cast, Transpose, Sub, Mul."""
-    model = onnx.load_model_from_string(graph)
-    nodes = {node.name: node for node in model.graph.node if node.name.startswith(PREFIX)}
-    transpose, subtract, multiply = (
-        nodes[PREFIX + name] for name in ("transpose", "subtract", "multiply")
-    )
-    pixels, normalized = transpose.input[0], multiply.output[0]
-    subtract.input[0], multiply.output[0] = pixels, "normalized.nhwc"
-    transpose.input[0], transpose.output[0] = "normalized.nhwc", normalized
-    constants = {subtract.input[1], multiply.input[1]}
-    for tensor in model.graph.initializer:
-        if tensor.name in constants:
-            del tensor.dims[:]
-            tensor.dims.append(3)
-    order = list(model.graph.node)
-    order.insert(order.index(multiply), order.pop(order.index(transpose)))
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in order]
-    del model.graph.node[:]
-    model.graph.node.extend(copies)
-    onnx.checker.check_model(model, full_check=True)
-    serialized: bytes = model.SerializeToString()
-    return serialized
 
 
 def _report(event: BuildEvent) -> None:

@@ -86,8 +86,10 @@ def _add_sums(wiring: Wiring, placement: Placement) -> None:
         if any(wiring.is_constant(name) for name in node.input):
             continue
         for index in residual_inputs(wiring, placement, node):
-            if not is_scaled_by_channel(wiring, node.input[index]):
-                placement.edges.add(Edge(node.name, index))
+            # A skip connection that may not have a pair leaves the convolution to end before the
+            # sum: 8.6 has no kernel that adds fp16 to what it makes in int8.
+            other = is_scaled_by_channel(wiring, node.input[index])
+            placement.edges.add(Edge(node.name, 1 - index if other else index))
 
 
 def _add_pools(wiring: Wiring, placement: Placement) -> None:

@@ -17,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto
 
+from engines.quantize.for_tensorrt import is_scaled_by_channel
+from engines.quantize.placement import ACTIVATIONS
 from engines.quantize.wiring import Wiring, attribute
 
 __all__ = ["PARSERS", "RULES", "Finding", "Parser", "Rule", "Stage", "lint"]
@@ -134,6 +136,11 @@ class _Subject:
             return 0
         return int(self.dtypes.get(node.input[index], 0))
 
+    def is_dequantized(self, name: str) -> bool:
+        """Whether a tensor comes out of a DequantizeLinear."""
+        maker = self.wiring.maker.get(name)
+        return maker is not None and maker.op_type == "DequantizeLinear"
+
     def is_weight(self, name: str) -> bool:
         """Whether a tensor is a constant, quantized or not."""
         maker = self.wiring.maker.get(name)
@@ -183,7 +190,7 @@ def _zero_point_volume(subject: _Subject, node: NodeProto) -> str | None:
 def _unsigned(subject: _Subject, node: NodeProto) -> str | None:
     dtypes = (subject.dtype(node, 0), subject.dtype(node, 2))
     if TensorProto.UINT8 in dtypes and not _lacks_zero_point(node):
-        return "is about uint8: only int8 is known"
+        return "is about uint8, and is computed in int8"
     return None
 
 
@@ -241,13 +248,47 @@ def _stored_bytes(subject: _Subject, node: NodeProto) -> str | None:
 
 
 def _scaled_by_channel(subject: _Subject, node: NodeProto) -> str | None:
-    maker = subject.wiring.maker.get(node.input[0])
-    if node.op_type != "QuantizeLinear" or maker is None or maker.op_type not in ("Sub", "Mul"):
+    if node.op_type != "QuantizeLinear":
         return None
-    constants = (subject.value(maker, index) for index in range(2))
-    if any(value is not None and value.size > 1 for value in constants):
-        return f"follows a {maker.op_type} by channel: the builder fails to merge their scales"
+    if is_scaled_by_channel(subject.wiring, node.input[0]):
+        return "follows a Sub or Mul by channel: the builder fails to merge their scales"
     return None
+
+
+def _sum_in_floating_point(subject: _Subject, node: NodeProto) -> str | None:
+    """A convolution in int8, the sum behind it, and something of the sum that is not in int8."""
+    wiring = subject.wiring
+    if node.op_type != "Add":
+        return None
+    for fused, skip in (node.input, reversed(node.input)):
+        conv = wiring.maker.get(fused)
+        if conv is None or conv.op_type != "Conv" or wiring.only_reader(fused) is None:
+            continue
+        if not subject.is_dequantized(conv.input[0]) or wiring.is_constant(skip):
+            continue
+        if not subject.is_dequantized(skip):
+            return f"adds {skip!r}, which is not in int8, to a convolution in int8"
+        end = _after_activation(wiring, node.output[0])
+        readers = wiring.read_by(end)
+        if end in wiring.outputs or any(r.op_type != "QuantizeLinear" for r in readers):
+            return "is computed with a convolution in int8, and not read in int8 by everybody"
+    return None
+
+
+def _after_activation(wiring: Wiring, tensor: str) -> str:
+    reader = wiring.only_reader(tensor)
+    if reader is None or reader.op_type not in ACTIVATIONS:
+        return tensor
+    output: str = reader.output[0]
+    return output
+
+
+def _kernel_shape_missing(subject: _Subject, node: NodeProto) -> str | None:
+    if node.op_type != "Conv" or subject.value(node, 1) is not None:
+        return None
+    if any(item.name == "kernel_shape" for item in node.attribute):
+        return None
+    return "lacks kernel_shape, which the parser does not infer from a weight that is computed"
 
 
 def _bytes_without_cast(subject: _Subject, node: NodeProto) -> str | None:
@@ -285,7 +326,7 @@ RULES: tuple[Rule, ...] = (
     _rule("zero-point-missing", _TYPED, "nobody", _of_pairs(_unsigned_by_default)),
     _rule("zero-point-not-zero", _ALL, "parser", _of_pairs(_zero_point_not_zero)),
     _rule("zero-point-volume", _ALL, "parser", _of_pairs(_zero_point_volume)),
-    _rule("uint8", _ALL, "parser", _of_pairs(_unsigned)),
+    _rule("uint8", _ALL, "nobody", _of_pairs(_unsigned)),
     _rule("int32", _ALL, "parser", _of_pairs(_wide_integers)),
     _rule("scale-not-fp32", _OLD, "nobody", _of_pairs(_scale_not_fp32)),
     _rule("scale-dtype", _TYPED, "parser", _of_pairs(_scale_dtype)),
@@ -293,8 +334,10 @@ RULES: tuple[Rule, ...] = (
     _rule("scale-not-positive", _ALL, "parser", _of_pairs(_scale_not_positive)),
     _rule("scale-count", _ALL, "parser", _of_pairs(_scale_count)),
     _rule("activation-by-channel", _ALL, "builder", _of_pairs(_activation_by_channel)),
-    _rule("stored-bytes", _OLD, "parser", _of_pairs(_stored_bytes)),
+    _rule("stored-bytes", _OLD, "builder", _of_pairs(_stored_bytes)),
     _rule("scaled-by-channel", _OLD, "builder", _scaled_by_channel),
+    _rule("sum-in-floating-point", _OLD, "builder", _sum_in_floating_point),
+    _rule("kernel-shape-missing", _ALL, "parser", _kernel_shape_missing),
     _rule("uint8-without-cast", _ALL, "builder", _bytes_without_cast),
     _rule("operator", _OLD, "parser", _unknown_operator),
     _rule("axes-as-input", _OLD, "nobody", _axes_as_input),

@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 __all__ = ["EXAMPLES", "Example"]
 
-CHANNELS, SIDE = 16, 8
+CHANNELS, SIDE = 64, 8
 SCALE = np.float32(0.05)
 ZERO = np.int8(0)
 
@@ -28,11 +28,13 @@ class Example:
         name: Says what is special about it.
         graph: Serialized model, with one input.
         breaks: The rules it breaks, by the version of the parser; none for the versions left out.
+        says: Part of what TensorRT 8.6 says where it refuses it; None where that is not on record.
     """
 
     name: str
     graph: bytes
     breaks: dict[str, frozenset[str]]
+    says: str | None = None
 
 
 class _Graph:
@@ -75,8 +77,10 @@ class _Graph:
         scale, zero = np.full(count, 0.02, np.float32), np.zeros(count, np.int8)
         return self.pair(name, scale=scale, zero=zero, axis=0)
 
-    def conv(self, source: str, weight: str, *bias: str, output: str = "y") -> str:
-        return self.add("Conv", [source, weight, *bias], output, pads=[1, 1, 1, 1])
+    def conv(self, source: str, weight: str, *bias: str, kernel: Sequence[int] = (3, 3)) -> str:
+        """A convolution; without `kernel` its attributes do not tell the sides of its weight."""
+        shape: dict[str, object] = {"kernel_shape": kernel} if kernel else {}
+        return self.add("Conv", [source, weight, *bias], "y", pads=[1, 1, 1, 1], **shape)
 
     def model(
         self, *, opset: int = 17, dtype: int = TensorProto.FLOAT, shape: Sequence[int | str] = ()
@@ -120,11 +124,20 @@ def _half_of_the_scales() -> bytes:
     return graph.model()
 
 
-def _residual() -> bytes:
+def _no_kernel_shape() -> bytes:
     graph = _Graph()
-    skip = graph.pair("x")
-    branch = graph.conv(skip, graph.weight())
-    graph.add("Relu", [graph.add("Add", [branch, skip], "sum")], "relu")
+    graph.conv(graph.pair("x"), graph.weight(), kernel=())
+    return graph.model()
+
+
+def _residual(*, skip: bool = True, end: bool = True) -> bytes:
+    """A block of a ResNet, its skip connection and what reads it in int8 or not."""
+    graph = _Graph()
+    pair = graph.pair("x")
+    branch = graph.conv(pair, graph.weight())
+    total = graph.add("Add", [branch, pair if skip else "x"], "sum")
+    relu = graph.add("Relu", [total], "relu")
+    graph.add("GlobalAveragePool", [graph.pair(relu) if end else relu], "average")
     return graph.model()
 
 
@@ -145,18 +158,27 @@ def _pool() -> bytes:
     return graph.model()
 
 
-def _normalized(*, by_channel: bool) -> bytes:
+def _normalized(*, by_channel: bool, nhwc: bool = False, clip: bool = False) -> bytes:
     """What wraps a model, and a first convolution in int8 behind it."""
     graph = _Graph()
     graph.add("Cast", ["x"], "float", to=TensorProto.FLOAT)
-    graph.add("Transpose", ["float"], "nchw", perm=[0, 3, 1, 2])
-    shape = (3, 1, 1) if by_channel else ()
+    shape = ((3,) if nhwc else (3, 1, 1)) if by_channel else ()
     mean = np.linspace(100, 120, 3) if by_channel else np.array(110)
     graph.constant("mean", mean.astype(np.float32).reshape(shape))
     graph.constant("factor", np.full(shape, 1 / 58, np.float32))
-    graph.add("Sub", ["nchw", "mean"], "centred")
-    graph.add("Mul", ["centred", "factor"], "normalized")
-    graph.conv(graph.pair("normalized"), graph.weight(inputs=3))
+    source = "float"
+    steps = ["Sub", "Mul", "Transpose"] if nhwc else ["Transpose", "Sub", "Mul"]
+    for op_type in steps:
+        if op_type == "Transpose":
+            source = graph.add("Transpose", [source], "nchw", perm=[0, 3, 1, 2])
+        else:
+            constant = "mean" if op_type == "Sub" else "factor"
+            source = graph.add(op_type, [source, constant], f"{op_type.lower()}ed")
+    if clip:
+        for name, value in (("low", -3.0), ("high", 3.0)):
+            graph.constant(name, np.float32(value))
+        source = graph.add("Clip", [source, "low", "high"], "clipped")
+    graph.conv(graph.pair(source), graph.weight(inputs=3))
     return graph.model(dtype=TensorProto.UINT8, shape=["batch", SIDE, SIDE, 3])
 
 
@@ -223,7 +245,9 @@ def _mean(*, axes_as_input: bool) -> bytes:
     return graph.model()
 
 
-def _example(name: str, make: Callable[[], bytes] | bytes, **breaks: str) -> Example:
+def _example(
+    name: str, make: Callable[[], bytes] | bytes, *, says: str | None = None, **breaks: str
+) -> Example:
     """`old`, `ten` and `eleven` name the rule that is broken there; `every` that of all three."""
     versions = {"old": ["8.6"], "ten": ["10"], "eleven": ["11"], "every": ["8.6", "10", "11"]}
     rules: dict[str, set[str]] = {}
@@ -232,7 +256,7 @@ def _example(name: str, make: Callable[[], bytes] | bytes, **breaks: str) -> Exa
             rules.setdefault(version, set()).update(names.split())
     graph = make if isinstance(make, bytes) else make()
     found = {version: frozenset(names) for version, names in rules.items()}
-    return Example(name=name, graph=graph, breaks=found)
+    return Example(name=name, graph=graph, breaks=found, says=says)
 
 
 EXAMPLES: tuple[Example, ...] = (
@@ -242,26 +266,62 @@ EXAMPLES: tuple[Example, ...] = (
     _example("gemm", _gemm),
     _example("pools between pairs", _pool),
     _example("first conv, normalized as a whole", lambda: _normalized(by_channel=False)),
+    _example(
+        "first conv, normalized by channel in NHWC",
+        lambda: _normalized(by_channel=True, nhwc=True),
+    ),
     _example("ReduceMean, axes as an attribute", lambda: _mean(axes_as_input=False)),
     _example("HardSwish", lambda: _operator("HardSwish", 14)),
-    _example("no zero point, so uint8", lambda: _conv(zero=None), every="zero-point-missing"),
-    _example("zero point 3", lambda: _conv(zero=np.int8(3)), every="zero-point-not-zero"),
+    _example("uint8 activation", lambda: _conv(zero=np.uint8(0)), every="uint8"),
+    _example(
+        "no zero point, so uint8",
+        lambda: _conv(zero=None),
+        every="zero-point-missing",
+        says="_M_range_check",
+    ),
+    _example(
+        "zero point 3",
+        lambda: _conv(zero=np.int8(3)),
+        every="zero-point-not-zero",
+        says="only supports symmetric quantization",
+    ),
     _example(
         "two zero points for one scale",
         lambda: _conv(zero=np.zeros(2, np.int8)),
         every="zero-point-volume",
+        says="must have the same volume",
     ),
-    _example("uint8 activation", lambda: _conv(zero=np.uint8(0)), every="uint8"),
-    _example("scale 0", lambda: _conv(scale=np.float32(0)), every="scale-not-positive"),
-    _example("negative scale", lambda: _conv(scale=np.float32(-1)), every="scale-not-positive"),
-    _example("8 scales for 16 channels", _half_of_the_scales, every="scale-count"),
+    _example(
+        "scale 0",
+        lambda: _conv(scale=np.float32(0)),
+        every="scale-not-positive",
+        says="Scale coefficients must all be positive",
+    ),
+    _example(
+        "negative scale",
+        lambda: _conv(scale=np.float32(-1)),
+        every="scale-not-positive",
+        says="Scale coefficients must all be positive",
+    ),
+    _example(
+        "half as many scales as channels",
+        _half_of_the_scales,
+        every="scale-count",
+        says="number of scales is not equal",
+    ),
     _example(
         "activation by channel",
         lambda: _conv(scale=np.full(CHANNELS, SCALE), zero=np.zeros(CHANNELS, np.int8), axis=1),
         every="activation-by-channel",
     ),
     _example("weight stored as int8", _stored_weight, old="stored-bytes"),
-    _example("bias in int32", _int32_bias, every="int32", old="stored-bytes"),
+    _example(
+        "bias in int32",
+        _int32_bias,
+        every="int32",
+        old="stored-bytes",
+        says="only activation types allowed",
+    ),
     _example("scale that is computed", _computed_scale, every="scale-not-constant"),
     _example(
         "scale in fp16, data in fp16",
@@ -276,13 +336,40 @@ EXAMPLES: tuple[Example, ...] = (
         eleven="scale-dtype",
     ),
     _example(
+        "no kernel_shape", _no_kernel_shape, every="kernel-shape-missing", says="checkSpatialDims"
+    ),
+    _example(
         "first conv, normalized by channel",
         lambda: _normalized(by_channel=True),
         old="scaled-by-channel",
+        says="mergeScales",
     ),
-    _example("uint8 into a Transpose", _transposed_bytes, every="uint8-without-cast"),
-    _example("Gelu", lambda: _operator("Gelu", 20), old="operator"),
-    _example("Mish", lambda: _operator("Mish", 18), old="operator"),
+    _example(
+        "first conv behind a Clip, normalized by channel",
+        lambda: _normalized(by_channel=True, clip=True),
+        old="scaled-by-channel",
+        says="mergeScales",
+    ),
+    _example(
+        "residual block, skip connection in fp32",
+        lambda: _residual(skip=False),
+        old="sum-in-floating-point",
+        says="All of the candidates were removed",
+    ),
+    _example(
+        "residual block that is read in fp32",
+        lambda: _residual(end=False),
+        old="sum-in-floating-point",
+        says="All of the candidates were removed",
+    ),
+    _example(
+        "uint8 into a Transpose",
+        _transposed_bytes,
+        every="uint8-without-cast",
+        says="does not support UINT8 types for intermediate tensors",
+    ),
+    _example("Gelu", lambda: _operator("Gelu", 20), old="operator", says="Plugin not found"),
+    _example("Mish", lambda: _operator("Mish", 18), old="operator", says="Plugin not found"),
     _example(
         "ReduceMean, axes as an input", lambda: _mean(axes_as_input=True), old="axes-as-input"
     ),
