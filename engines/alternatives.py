@@ -39,8 +39,8 @@ CHUNK = 16
 
 MARGIN = 0.1
 """Of the bits that are possible. On nine trained models and 64 images the right normalisation was
-at most 0.006 below the best of the others; the wrong ones that cost ten points of accuracy were
-0.12 or more below the right one."""
+at most 0.006 below the best of the others; nearly all wrong ones that cost ten points of accuracy
+were 0.1 and more below the right one (benchmarks.preprocess.detect has the figures)."""
 
 ENOUGH = 0.6
 """Of the bits that are possible. On images of another domain than a model's own, any normalisation
@@ -48,12 +48,12 @@ is as good as another: what was mistaken for better carried 0.51 at most."""
 
 LARGER = 5.0
 """Times as large logits. Ranges of one magnitude stayed within 3.1; pixels of 0 to 255 for a model
-that wants 0 to 1 gave 8.6 to 68."""
+that wants 0 to 1 gave 9 to 68."""
 
 FLAT = 0.1
 """Spread of logits below which a model hardly looks at its images: see `spread_of`. Trained models
-had 1.0 and more on images that differ and 0.3 and more on images of one class, but 0.001 to 0.04
-where pixels of 0 to 1 came for 0 to 255."""
+had 1.0 and more on images that differ and 0.3 and more on images of one class, but 0.001 to 0.09
+where small numbers came for pixels of 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Which mistakes of preprocessing show, and how: small trained models, fed in every usual way."""
