@@ -18,7 +18,11 @@ __all__ = ["literal_names", "read_json_text", "table_names", "text_names"]
 _SYNSET = re.compile(r"(n[0-9]{8})\s+(\S.*)")
 """A line of ImageNet's lists: WordNet's number, and the words of it."""
 
-_NUMBERED = re.compile(r"([0-9]{1,9})\s*[:,\t]\s*(\S.*)")
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,]\s*|\s+)(\S.*)")
+"""A line of a numbered list; Teachable Machine and Coral write no more than blanks between."""
+
+_COUNTED = re.compile(r"([0-9]{1,9})(?::\s|\s*\t).*")
+"""One that is surely numbered: labels begin with a number and a comma or colon too, as 8:30."""
 
 _INDEX_HEADERS = {"id", "idx", "index", "class_id", "class_index", "label_id", "label_index"}
 
@@ -28,14 +32,14 @@ def text_names(text: str, where: str, *, classes: int) -> ClassNames:
 
     Args:
         text: One label on a line, blank lines at the end aside. All lines may begin with a synset
-            (n01440764), or be numbered (`0: tench`, a comma or tab as well) in any order from 0
-            on. Or all labels on one line with `;` between them, as DeepStream has it. Or a list or
-            dictionary, in JSON or Python.
+            (n01440764), or be numbered (`0: tench`; a comma, tab or blank as well) in any order
+            from 0 on. Or all labels on one line with `;` between them, as DeepStream has it. Or a
+            list or dictionary, in JSON or Python.
         where: The file, for messages.
         classes: Of the model: the one line of a model with one class is its label.
 
     Raises:
-        ModelError: A line is empty, or a label no text.
+        ModelError: A line is empty, a label no text, or numbers of lines do not count from 0.
     """
     if text.lstrip()[:1] in ("{", "["):
         names = literal_names(text, where)
@@ -50,11 +54,23 @@ def text_names(text: str, where: str, *, classes: int) -> ClassNames:
         )
     if all(synsets := [_SYNSET.fullmatch(line) for line in lines]):
         return from_pairs([match.groups() for match in synsets if match], where)
-    if len(lines) > 1 and all(numbered := [_NUMBERED.fullmatch(line) for line in lines]):
-        by_number = {int(match[1]): match[2] for match in numbered if match}
-        if sorted(by_number) == list(range(len(lines))):
-            return class_names([by_number[index] for index in range(len(lines))], where)
-    return class_names(lines, where)
+    return class_names(_by_number(lines, where) or lines, where)
+
+
+def _by_number(lines: Sequence[str], where: str) -> list[str] | None:
+    """What stands behind the numbers of lines, in their order; None where lines have no numbers."""
+    numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
+    names = {int(match[1]): match[2] for match in numbered}
+    if sorted(names) == list(range(len(lines))) and len(set(names.values())) > 1:
+        return [names[index] for index in range(len(lines))]
+    counted = [int(match[1]) for line in lines if (match := _COUNTED.fullmatch(line))]
+    if len(counted) == len(lines) and counted != list(range(counted[0], counted[0] + len(lines))):
+        raise ModelError(
+            f"{where}: its lines are numbered, and not from 0 to {len(lines) - 1}, so that it is"
+            " not clear which class a line names; expected a line for each class, counted from 0,"
+            " or lines without numbers"
+        )
+    return None
 
 
 def literal_names(text: str, where: str) -> ClassNames | None:

@@ -26,6 +26,8 @@ def read(folder, name, content, *, classes=3, label_type="description"):
         ("labels.txt", "cat; dog; owl;\r\n"),
         ("labels.txt", "0: cat\n1: dog\n2: owl\n"),
         ("labels.txt", "2\towl\n0\tcat\n1\tdog\n"),
+        ("labels.txt", "0 cat\n1 dog\n2 owl\n"),  # Teachable Machine
+        ("labels.txt", "2  owl\n0  cat\n1  dog\n"),  # Coral
         ("labels.txt", "{0: 'cat',\n 1: 'dog',\n 2: 'owl'}"),  # Python, as passed around
         ("labels.txt", '["cat", "dog", "owl"]'),
         ("synset.txt", "n01 cat\nn02 dog\nn03 owl".replace("n0", "n0000000")),
@@ -93,6 +95,9 @@ def test_a_map_that_reads_differently_both_ways_is_refused_until_its_name_tells(
         ("beagle; a dog\ntabby; a cat", ("beagle; a dog", "tabby; a cat")),
         ("1: one\n2: two", ("1: one", "2: two")),  # not 0 and 1: the numbers are part of it
         ("10:30\n11:00", ("10:30", "11:00")),
+        ("12:00\n9:00", ("12:00", "9:00")),
+        ("1,5 l\n0,5 l", ("1,5 l", "0,5 l")),
+        ("2 pair\n1 ace", ("2 pair", "1 ace")),
         ("0 degrees\n90 degrees", ("0 degrees", "90 degrees")),
         ("n01440764\nn01443537", ("n01440764", "n01443537")),
         ("[unknown]\ncat", ("[unknown]", "cat")),
@@ -158,6 +163,9 @@ def test_label_types_are_one_where_classes_only_have_names(tmp_path, label_type)
         ("l.csv", "", "not a table"),
         ("l.txt", "a;;c", "label of class 1 is empty"),
         ("l.txt", "{0: 'cat', 2: 'owl', 3: 'dog'}", "none for class 1"),
+        ("l.txt", "3: owl\n1: cat\n2: dog", "lines are numbered, and not from 0 to 2"),
+        ("l.txt", "0\tcat\n1\tdog\n3\towl", "lines are numbered, and not from 0 to 2"),
+        ("l.txt", "0: cat\n1: dog\n1: owl", "lines are numbered, and not from 0 to 2"),
     ],
 )
 def test_what_would_shift_or_lose_labels_is_refused(tmp_path, name, content, message):
