@@ -29,7 +29,7 @@ from tasks.settings import BuildSettings
 __all__ = ["build_engine"]
 
 
-@flow(name="build_engine", persist_result=False)
+@flow(name="build_engine", persist_result=False, result_serializer="json")
 @takes_settings(BuildSettings)
 def build_engine(model: str, **options: object) -> dict[str, Any] | State[Any]:
     """Build the TensorRT engine of a model on this machine's GPU, where the store lacks it."""

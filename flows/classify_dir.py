@@ -32,7 +32,7 @@ from tasks.settings import Settings
 __all__ = ["classify_dir"]
 
 
-@flow(name="classify_dir", persist_result=False)
+@flow(name="classify_dir", persist_result=False, result_serializer="json")
 @takes_settings(Settings)
 def classify_dir(images: str | list[str], **options: object) -> dict[str, Any] | State[Any]:
     """Classify directories of images with one model: one row for each image, in Parquet."""

@@ -19,9 +19,11 @@ from cyclopts.config import Dict, Env
 from flows.interrupt import Interrupted, interruptible
 from flows.manners import GROUP, PREFIX, Manners, every_option, parameters_of
 from flows.report import Ending, Reporter
+from flows.roots import VARIABLE, allowed_roots
 from flows.session import Session
 from flows.signature import set_signature, settings_signature
 from flows.usage import UsageError, checked, in_words
+from tasks.locations import check_place
 from tasks.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -184,6 +186,7 @@ def _config_file(app: App, commands: tuple[str, ...], options: ArgumentCollectio
     for option in options:
         if option.name == "--config" and option.tokens:
             path = option.tokens[0].value
+            check_place("config", path, allowed_roots())
             try:
                 with open(path, "rb") as file:
                     values = tomllib.load(file)
@@ -196,7 +199,7 @@ def _config_file(app: App, commands: tuple[str, ...], options: ArgumentCollectio
 
 def _warn_of_unknown_variables() -> None:
     """A misspelt variable would be silently without effect."""
-    known = {PREFIX + name.upper() for name in every_option()}
+    known = {PREFIX + name.upper() for name in every_option()} | {VARIABLE}
     for name in sorted(os.environ):
         if name.startswith(PREFIX) and name not in known:
             logger.warning("the variable %s is set, but there is no such option", name)

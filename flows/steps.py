@@ -23,8 +23,13 @@ __all__ = ["classify", "finish", "plan", "prepare"]
 
 T = TypeVar("T")
 
-# What is done is read from the table itself, so Prefect keeps no results and no cache beside it.
-KEPT: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+# What is done is read from the table itself, so Prefect keeps no results and no cache. Were
+# some kept by a user's settings, they would not be pickled, which is Prefect's default.
+KEPT: dict[str, Any] = {
+    "cache_policy": NO_CACHE,
+    "persist_result": False,
+    "result_serializer": "json",
+}
 
 
 def prepare(settings: Settings, session: Session) -> Job:

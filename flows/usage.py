@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from flows.roots import allowed_roots
+from tasks.locations import check_locations
 from tasks.parameters import Parameters
 
 __all__ = ["UsageError", "checked", "in_words"]
@@ -35,15 +37,18 @@ class UsageError(Exception):
 
 
 def checked(kind: type[Kind], values: Mapping[str, object]) -> Kind:
-    """Make settings of values by name.
+    """Make settings of values by name; a flow and a command line do it here alike.
 
     Raises:
         UsageError: Some are wrong; the message has a line for each.
+        SettingsError: One names a file that it may not.
     """
     try:
-        return kind.model_validate(dict(values))
+        settings = kind.model_validate(dict(values))
     except ValidationError as error:
         raise UsageError(_explain(error, kind.model_fields)) from error
+    check_locations(settings, allowed_roots())
+    return settings
 
 
 def in_words(error: CycloptsError, kind: type[Parameters]) -> str:
