@@ -102,6 +102,28 @@ def test_end_to_end_measures_every_stage(work, tmp_path):
     assert "| end to end | " in done.stdout
 
 
+def test_precisions_are_measured_in_turns(work, tmp_path):
+    model = work / "models" / "resnet18"
+    options = ["--calibration-images", work / f"images-{IMAGES}", "--rounds", 2]
+    options += ["--engine-cache", work / "engines"]
+    done, report = run("precisions", model, *options, json_file=tmp_path / "report.json")
+    assert done.returncode == 0, done.stderr
+    fp16, int8 = report["cases"]
+    assert (fp16["precision"], int8["precision"]) == ("fp16", "int8")
+    for case in (fp16, int8):
+        assert len(case["rounds"]) == 2
+        assert case["images_per_second"] > 0
+        assert abs(sum(case["shares"].values()) - 1) < 0.01
+        assert Path(case["page"]).exists()
+        assert Path(case["layers"]).exists()
+    assert (fp16["of_base"], int8["of_base"]) == (1, pytest.approx(1, abs=0.9))
+    assert done.stdout.count("| resnet18@") == 2
+    again, later = run("precisions", model, *options, json_file=tmp_path / "later.json")
+    assert "Found the int8 engine" in again.stderr
+    # Of the build, not of finding the engine.
+    assert later["cases"][1]["build_seconds"] == report["cases"][1]["build_seconds"]
+
+
 def test_gate_stops_what_breaks_and_lets_pass_what_does_not(tmp_path):
     done, report = run("gate", tmp_path / "work", json_file=tmp_path / "report.json")
     assert done.returncode == 0, done.stdout
