@@ -22,6 +22,7 @@ from engines.locate import locate
 from engines.opset_runtime import settle_operators
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import read_json
+from engines.preprocess.overrides import flag
 from engines.probe import count_classes
 from engines.prune import drop_unused, unzip
 from engines.wrap import Activation, columns, wrap
@@ -156,8 +157,11 @@ def load_model(request: ModelRequest) -> Model:
         request.activation, files.proto, info, spec, config=config, classes=classes
     )
     activation = recognized.activation
+    said_of_pixels = resolved.sources
+    if info.dtype == "uint8":
+        said_of_pixels = _not_applied(said_of_pixels, request.overrides)
     sources = {
-        **(resolved.sources if info.dtype != "uint8" else _not_applied(resolved.sources)),
+        **said_of_pixels,
         "activation": recognized.source,
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
@@ -241,8 +245,19 @@ def _check_takes_any_size(info: GraphInfo, path: Path) -> None:
         )
 
 
-def _not_applied(sources: Mapping[str, str]) -> dict[str, str]:
-    """A model that takes uint8 normalises by itself, whatever its configuration says."""
+def _not_applied(sources: Mapping[str, str], flags: PreprocessOverrides) -> dict[str, str]:
+    """A model that takes uint8 normalises by itself, whatever its configuration says.
+
+    Raises:
+        ModelError: The user says something else, which cannot be done.
+    """
+    asked = [name for name in flags.given if name in ("mean", "std")]
+    asked += ["pixel_range"] * (flags.pixel_range not in (None, "0-255"))
+    if asked:
+        raise ModelError(
+            f"{', '.join(map(flag, asked))}: the model's graph takes uint8 pixels of 0 to 255 and"
+            " normalises by itself. Leave it out; --pixel-range 0-255 is what holds"
+        )
     normalisation = ("mean", "std", "pixel_range")
     return {**sources, **dict.fromkeys(normalisation, "not applied: the graph takes uint8")}
 

@@ -281,6 +281,24 @@ def test_a_uint8_model_normalises_by_itself_and_the_sources_say_so(tmp_path):
     np.testing.assert_allclose(classify(model, IMAGES).logits, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        ({"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}, "--mean, --std: .*uint8"),
+        ({"pixel_range": "0-1"}, "--pixel-range: .*uint8"),
+        ({"pixel_range": "0-255"}, None),
+        ({"channel_order": "bgr"}, None),
+    ],
+)
+def test_flags_that_a_uint8_model_cannot_honour_are_refused(tmp_path, flags, named):
+    folder = write(tmp_path / "tiny", Tiny(dtype="uint8"))
+    if named is None:
+        assert load(folder, overrides=PreprocessOverrides(**flags)).classes == 7
+    else:
+        with pytest.raises(ModelError, match=named):
+            load(folder, overrides=PreprocessOverrides(**flags))
+
+
 def test_a_graph_that_is_no_valid_model_is_refused(tmp_path):
     proto = Tiny().proto()
     proto.graph.node[1].input[0] = "nowhere"
