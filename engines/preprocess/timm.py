@@ -46,10 +46,11 @@ def timm_recipe(document: Mapping[str, object], name: str) -> Recipe:
     nested = document.get("pretrained_cfg")
     config = cast(Mapping[str, object], nested if isinstance(nested, Mapping) else document)
     fields = ConfigFields(config, name=name, defaults=_DEFAULTS, default_name="timm")
-    trained, tested = _size(fields, "input_size"), _size(fields, "test_input_size")
-    assert trained is not None
-    crop_pct = fields.number("crop_pct", "resize")
-    test_crop_pct = fields.number("test_crop_pct") if "test_crop_pct" in fields else crop_pct
+    trained = _size(fields, "input_size")
+    tested = _size(fields, "test_input_size") if "test_input_size" in fields else None
+    crop_pct = test_crop_pct = fields.number("crop_pct", "resize")
+    if tested is not None and "test_crop_pct" in fields:
+        test_crop_pct = fields.number("test_crop_pct", "resize")
     mode = cast(CropMode, _choice(fields, "crop_mode", "crop", get_args(CropMode)))
     interpolation = cast(
         Interpolation, _choice(fields, "interpolation", "interpolation", get_args(Interpolation))
@@ -64,8 +65,8 @@ def timm_recipe(document: Mapping[str, object], name: str) -> Recipe:
     return Recipe(
         build=build,
         origin=name,
-        sizes=(trained,) if tested in (None, trained) else (trained, tested),
-        size_source=f"{name}: input_size",
+        sizes=tuple(dict.fromkeys((trained, tested or trained))),
+        size_source=fields.sources["input_size"],
         sources={
             **fields.sources,
             "pixel_range": "timm: 0-1",
@@ -75,10 +76,8 @@ def timm_recipe(document: Mapping[str, object], name: str) -> Recipe:
     )
 
 
-def _size(fields: ConfigFields, key: str) -> Size | None:
-    value: Any = fields.value(key)
-    if value is None:
-        return None
+def _size(fields: ConfigFields, key: str) -> Size:
+    value: Any = fields.value(key, "input_size")
     if (
         not isinstance(value, Sequence)
         or len(value) != 3

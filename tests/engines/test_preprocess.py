@@ -242,6 +242,17 @@ def test_timm_takes_the_test_crop_at_the_test_size_only(tmp_path: Path) -> None:
     refusal(tmp_path, "224x224 or 288x288", "256x256", graph_size=(256, 256))
 
 
+def test_timm_s_sources_name_the_test_keys_and_the_defaults(tmp_path: Path) -> None:
+    write(tmp_path, "config.json", TIMM)
+    sources = find(tmp_path, graph_size=(288, 288)).sources
+    assert sources["input_size"] == "config.json: input_size, config.json: test_input_size"
+    assert sources["resize"] == "config.json: crop_pct, config.json: test_crop_pct"
+    write(tmp_path, "config.json", {"pretrained_cfg": {"test_crop_pct": 1.0}})
+    absent = find(tmp_path)
+    assert absent.spec.host.resize_size == (256, 256)
+    assert (absent.sources["input_size"], absent.sources["resize"]) == ("timm default",) * 2
+
+
 def test_sizes_beyond_reason_are_refused_with_the_files_name(tmp_path: Path) -> None:
     write(tmp_path, "preprocessor_config.json", {**VIT, "size": 10**6})
     refusal(tmp_path, "preprocessor_config.json", "1000000", "16384")
