@@ -16,6 +16,7 @@ from tasks.engine import cache_folder
 from tasks.machine import Machine, look_at_machine, machine_checks
 from tasks.model_doctor import Examined, examine
 from tasks.places import cache_check, output_check
+from tasks.prefect_api import prefect_check
 from tasks.version import tool_version
 
 __all__ = ["Diagnosis", "diagnose"]
@@ -80,13 +81,8 @@ class Diagnosis:
         return f"{_some(warnings, 'warning')}." if warnings else "All is well."
 
 
-def diagnose(settings: DoctorSettings, prefect: Check) -> Diagnosis:
-    """Look at this machine, and at a model if one is given.
-
-    Args:
-        settings: What to look at.
-        prefect: What was found of Prefect, which is configured by variables.
-    """
+def diagnose(settings: DoctorSettings) -> Diagnosis:
+    """Look at this machine, and at a model if one is given."""
     machine, runtimes = look_at_machine(), look_at_runtimes(settings.device)
     output = settings.output
     checks = (
@@ -94,7 +90,7 @@ def diagnose(settings: DoctorSettings, prefect: Check) -> Diagnosis:
         *_runtime_checks(runtimes),
         cache_check(cache_folder(settings)),
         *([] if output is None else [output_check(Path(output))]),
-        prefect,
+        prefect_check(),
     )
     found: Examined | None = None
     code, error = 0, ""

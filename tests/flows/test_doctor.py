@@ -4,15 +4,13 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import onnx
 import pytest
 
-from flows.doctor_command import main, prefect_check
+from flows.doctor_command import main
 from tests.models.digits import ROOT as DIGITS
 from tests.models.digits import scale_inside
 
@@ -165,46 +163,6 @@ def test_help_is_quick_and_imports_nothing_heavy():
     assert time.monotonic() - started < 10
     assert "--images" in done.stdout
     assert "Exit codes" in done.stdout
-
-
-class Healthy(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200 if self.path == "/api/health" else 404)
-        self.end_headers()
-
-    def log_message(self, *_): ...
-
-
-@pytest.fixture
-def api():
-    with HTTPServer(("127.0.0.1", 0), Healthy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/api"
-        server.shutdown()
-        thread.join()
-
-
-def prefect(url):
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings({PREFECT_API_URL: url}):
-        return prefect_check()
-
-
-def test_a_prefect_api_that_answers_passes(api):
-    check = prefect(api)
-    assert (check.status, check.measured.startswith(f"{api} answers in ")) == ("passed", True)
-
-
-def test_one_that_does_not_fails(api):
-    for url in ("http://127.0.0.1:9/api", api + "/elsewhere"):
-        check = prefect(url)
-        assert (check.status, "unset PREFECT_API_URL" in check.advice) == ("failed", True)
-
-
-def test_none_is_needed():
-    assert prefect(None).status == "passed"
 
 
 def test_a_gpu_is_described_and_its_missing_tensorrt_told(install_gpu, capsys, monkeypatch):
