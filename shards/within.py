@@ -3,7 +3,7 @@
 A table or a list names whatever it likes, and a pattern may match a link. So where places are
 limited, every image is looked at; its directory's links are followed once for all in it.
 """
-# ruff: noqa: PTH114 - pathlib refuses bytes
+# ruff: noqa: PTH114, PTH118 - pathlib refuses bytes
 
 from __future__ import annotations
 
