@@ -157,11 +157,8 @@ def load_model(request: ModelRequest) -> Model:
         request.activation, files.proto, info, spec, config=config, classes=classes
     )
     activation = recognized.activation
-    said_of_pixels = resolved.sources
-    if info.dtype == "uint8":
-        said_of_pixels = _not_applied(said_of_pixels, request.overrides)
     sources = {
-        **said_of_pixels,
+        **_applied(resolved.sources, info, request.overrides),
         "activation": recognized.source,
         "labels": labels.source,
         "output": "--output-name" if request.output_name else "the graph",
@@ -245,12 +242,16 @@ def _check_takes_any_size(info: GraphInfo, path: Path) -> None:
         )
 
 
-def _not_applied(sources: Mapping[str, str], flags: PreprocessOverrides) -> dict[str, str]:
-    """A model that takes uint8 normalises by itself, whatever its configuration says.
+def _applied(
+    sources: Mapping[str, str], info: GraphInfo, flags: PreprocessOverrides
+) -> Mapping[str, str]:
+    """The sources, where all is applied: a model of uint8 normalises, whatever its files say.
 
     Raises:
         ModelError: The user says something else, which cannot be done.
     """
+    if info.dtype != "uint8":
+        return sources
     asked = [name for name in flags.given if name in ("mean", "std")]
     asked += ["pixel_range"] * (flags.pixel_range not in (None, "0-255"))
     if asked:
