@@ -24,7 +24,7 @@ from engines.opset import fit_operators
 from engines.precision import OWN_NODE_PREFIX
 from engines.profile import Profile
 from engines.settings import BuilderSettings
-from engines.timing_cache import TimingCacheFile
+from engines.timing_cache import TIMING_ITERATIONS, TimingCacheFile
 
 __all__ = ["RECIPE_VERSION", "BuiltPlan", "build_plan", "least_memory_bytes"]
 
@@ -32,10 +32,6 @@ RECIPE_VERSION = 3
 """Raised whenever this module asks TensorRT for something else, so that engines are built again."""
 
 INPUT_NAME = "images"
-
-TIMING_ITERATIONS = 8
-"""Times that a kernel is run to be timed, as by trtexec; the API's own default is 1. One disturbed
-run chose a kernel five times as slow for one of ResNet-50's layers (H200, 2026-11-22)."""
 
 FP16_PRECISIONS = ("fp16", "int8")
 """Those that compute something in fp16: int8 does so outside of its Q/DQ pairs."""
@@ -119,6 +115,7 @@ class _Build:
         network = self.parse(graph)
         config = self.configure(network)
         timings.lend(config)
+        self.log.take_errors()  # of a cache that is not taken, which costs nothing but time
         if self.features.progress_monitor:
             config.progress_monitor = _progress_monitor(self.trt, progress)
         started = time.monotonic()

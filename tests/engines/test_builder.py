@@ -306,7 +306,7 @@ def test_timings_are_kept_and_used_again(trt, tmp_path):
     assert "Timing Runner" not in second
     build(trt, FP32, wrapped_cnn(seed=1), timings=tmp_path)
     [file] = tmp_path.glob("*.cache")
-    assert file.name == f"tensorrt-{trt.__version__}-GPU-9.0.cache"
+    assert file.name == f"tensorrt-{trt.__version__}-GPU-9.0-x8.cache"
 
 
 def test_builds_that_overlap_add_their_timings(trt, tmp_path, monkeypatch):
