@@ -138,22 +138,17 @@ def parsed_extras(extras: pa.Array | None, rows: int) -> list[dict[str, Any]]:
     return [{} if text is None else json.loads(text) for text in extras.to_pylist()]
 
 
-def kept_column(rows: Sequence[Mapping[str, Any]], name: str, kind: str) -> tuple[pa.Array, int]:
-    """Make a column of the table.
-
-    Returns:
-        The column, and how many values are null because they do not fit its type.
-    """
+def kept_column(rows: Sequence[Mapping[str, Any]], name: str, kind: str) -> pa.Array:
+    """Make a column of the table; values that do not fit its type are null."""
     values = [row.get(name) for row in rows]
     if kind == "string":
-        return pa.array([_text(value) for value in values], pa.string()), 0
+        return pa.array([_text(value) for value in values], pa.string())
     stored = _STORED.get(kind, KINDS[kind])
     try:
-        return pa.array(values, stored).cast(KINDS[kind]), 0
+        return pa.array(values, stored).cast(KINDS[kind])
     except (pa.ArrowException, TypeError, OverflowError):
         fitting = [value if _fits(value, stored) else None for value in values]
-    misfits = sum(value is not None for value in values) - sum(v is not None for v in fitting)
-    return pa.array(fitting, stored).cast(KINDS[kind]), misfits
+    return pa.array(fitting, stored).cast(KINDS[kind])
 
 
 def _text(value: object) -> str | None:

@@ -5,6 +5,7 @@ docs/schema.md explains every column; tests/golden/schema_v1.json holds what mus
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from shards.columns import OptionalColumns
 from shards.errors import ErrorKind
 from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
 from shards.inputs import ShardInputs
+from shards.kept import KINDS, kept_column, parsed_extras
 from shards.names import file_names_of, uris_of
 from shards.ranking import ENTRY, Ranking, list_array, topk_column, wide_columns
 from shards.seal import BLANK, SEAL_KEY, seal
@@ -111,6 +113,7 @@ def schema_v1(columns: OptionalColumns | None = None) -> pa.Schema:
         *[_LOGITS] * optional.logits,
         *[_EMBEDDING] * optional.embedding,
         *(column for rank in range(2, optional.wide + 1) for column in _of_rank(rank)),
+        *((name, KINDS[kind], True, "Came with the image") for name, kind in optional.kept),
     ]
     return pa.schema(
         pa.field(name, kind, nullable, {"description": description})
@@ -131,6 +134,7 @@ def build_table(
     ranking: Ranking,
     run_id: str,
     predicted_at: datetime,
+    kept: Sequence[tuple[str, str]] = (),
 ) -> pa.Table:
     """Make a shard's rows, in the order of its images.
 
@@ -143,6 +147,8 @@ def build_table(
         ranking: Which labels are listed besides the best, and how.
         run_id: As in Provenance.
         predicted_at: When the shard was computed; timezone-aware.
+        kept: Columns of the table that came with the images, as in OptionalColumns. Values that do
+            not fit a column's type are null.
     """
     rows = len(inputs)
     _check_shapes(rows, results)
@@ -174,9 +180,16 @@ def build_table(
     vectors = {"logits": results.logits, "embedding": results.embedding}
     columns |= {name: _lists(v, failed) for name, v in vectors.items() if v is not None}
     optional = OptionalColumns(
-        logits="logits" in columns, embedding="embedding" in columns, wide=ranking.wide
+        logits="logits" in columns,
+        embedding="embedding" in columns,
+        wide=ranking.wide,
+        kept=tuple(kept),
     )
-    return pa.table(columns | wide_columns(*ranked), schema=schema_v1(optional))
+    columns |= wide_columns(*ranked)
+    if kept:
+        values = parsed_extras(inputs.extras, rows)
+        columns |= {name: kept_column(values, name, kind) for name, kind in kept}
+    return pa.table(columns, schema=schema_v1(optional))
 
 
 def footer_of(
@@ -225,8 +238,8 @@ def open_writer(sink: pa.NativeFile, schema: pa.Schema) -> pq.ParquetWriter:
     """
     optional = schema.names[len(_COLUMNS) :]
     vectors = [f"{name}.list.element" for name in optional if name in ("logits", "embedding")]
-    scores = [name for name in optional if name.startswith("score_")]
-    labels = [name for name in optional if name.startswith("label_")]
+    scores = [name for name in optional if re.fullmatch(r"score_\d+", name)]
+    labels = [name for name in optional if re.fullmatch(r"label(_id)?_\d+", name)]
     writer = pq.ParquetWriter(
         sink,
         schema,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from engines.check import Check
@@ -62,7 +62,9 @@ def classify(
     Raises:
         WorkFailedError: Some shards could not be done; everything published stays.
     """
-    work = _Work(job=job, meter=ProgressMeter(plan.images_todo, report), standby=standby)
+    work = _Work(
+        job=job, kept=plan.kept, meter=ProgressMeter(plan.images_todo, report), standby=standby
+    )
     todo = [shard for shard in plan.todo if not _is_published(job, shard)]
     groups = [todo] if todo else []
     while groups:
@@ -92,6 +94,7 @@ class _Work:
     """What is known across processes."""
 
     job: Job
+    kept: Mapping[str, str]
     meter: ProgressMeter
     standby: Standby | None
     started: float = field(default_factory=time.monotonic)
@@ -137,6 +140,7 @@ def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
         model_id=work.job.model.model_id,
         shards=shards,
         batch_limit=work.batch_limit,
+        kept=dict(work.kept),
         decision=None if work.ready is None else work.ready.decision,
     )
     with work.new_process() as process:

@@ -32,6 +32,8 @@ class Job:
         started_at: UTC.
         model: Loaded, wrapped, with its labels.
         tree: The output, writable.
+        kept: Columns that come with the images, as in OptionalColumns; known once the first run
+            has listed them.
     """
 
     settings: Settings
@@ -39,6 +41,7 @@ class Job:
     started_at: datetime
     model: Model
     tree: OutputTree
+    kept: tuple[tuple[str, str], ...] = ()
 
     @property
     def ranking(self) -> Ranking:
@@ -55,6 +58,7 @@ class Job:
             logits=self.settings.save_logits,
             embedding=self.settings.save_embedding,
             wide=self.ranking.wide,
+            kept=self.kept,
         )
 
 
@@ -70,6 +74,7 @@ class Plan:
         seconds: Time that listing and planning took.
         by_source: Images listed, by kind of source.
         damaged: Archives of which nothing was listed: which, where, and why.
+        kept: Columns that came with the images, and their kinds (shards.kept).
     """
 
     todo: tuple[ShardRef, ...]
@@ -79,6 +84,7 @@ class Plan:
     seconds: float
     by_source: Mapping[str, int] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
+    kept: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images_todo(self) -> int:

@@ -38,6 +38,8 @@ class WorkOrder(_Frozen):
     shards: list[ShardRef]
     batch_limit: int | None = None
     """Largest batch, where a larger one has run out of memory before."""
+    kept: dict[str, str] = {}
+    """Columns that came with the images, and their kinds."""
     decision: Decision | None = None
     """What the first process decided on the precision: it holds for the run."""
 

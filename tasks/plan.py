@@ -7,14 +7,16 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from shards.columns import recorded_columns
 from shards.commit import is_done
 from shards.errors import ArchiveError, NoImagesError
 from shards.footer import WORK_SCHEMA, FooterInfo
+from shards.kept import TARGET, wider
 from shards.plan import PlanLog, ShardRef, work_key
 from tasks.errors import SettingsError
 from tasks.explain import explain
 from tasks.job import Job, Plan
-from tasks.sources import sources_of
+from tasks.sources import kept_names, sources_of
 from tasks.version import tool_version
 
 __all__ = ["plan"]
@@ -54,6 +56,7 @@ def plan(job: Job) -> Plan:
         by_source=dict(found.listed),
         ignored=dict(found.ignored),
         damaged=tuple(found.damaged),
+        kept=_in_order(found.kept, job),
         changed=found.changed,
         seconds=time.monotonic() - started,
     )
@@ -71,6 +74,7 @@ class _Found:
         ignored: Things that are no images, by reason.
         damaged: Archives of which nothing was listed.
         changed: Images that changed since they were planned.
+        kept: Columns that came with the images, and their kinds.
     """
 
     shards: set[ShardRef] = field(default_factory=set)
@@ -78,6 +82,7 @@ class _Found:
     ignored: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     changed: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def absent(self) -> int:
@@ -110,9 +115,28 @@ def _list(job: Job) -> _Found:
             found.listed[source.kind] += update.inputs
         found.ignored.update(source.ignored)
         found.damaged += source.damaged
+        for name, kind in source.kinds.items():
+            found.kept[name] = wider(found.kept.get(name), kind) or kind
     if not found.listed and nothing is not None:
         raise nothing
     return found
+
+
+def _in_order(kept: dict[str, str], job: Job) -> dict[str, str]:
+    """What images show first, then in the order of the alphabet: no run depends on its sources'."""
+    recorded = dict(recorded_columns(job.tree).kept)
+    for name in kept_names(job.settings):
+        if name not in kept:
+            _log.warning("--keep-columns: no image came with %s", name)
+            kept[name] = "string"
+    for name, kind in kept.items():
+        if name in recorded and wider(recorded[name], kind) != recorded[name]:
+            _log.warning(
+                "column %s is %s in the table, and %s in these inputs: values that do not fit are "
+                "null",
+                *(name, recorded[name], kind),
+            )
+    return dict(sorted(kept.items(), key=lambda item: (item[0] != TARGET, item)))
 
 
 def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:

@@ -15,6 +15,7 @@ from tasks.errors import SettingsError
 from tasks.job import Job
 from tasks.model_settings import ModelSettings
 from tasks.settings import Settings
+from tasks.sources import kept_names
 
 __all__ = ["check_image_folders", "model_request", "prepare"]
 
@@ -49,7 +50,7 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         model=model,
         tree=OutputTree.create(Path(settings.output)),
     )
-    check_columns(job.tree, job.columns)
+    check_columns(job.tree, job.columns, kept_names(settings))
     return job
 
 

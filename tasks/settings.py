@@ -53,6 +53,12 @@ class Settings(ModelSettings):
         description="Directory that relative paths in tables and lists begin at; default: that of "
         "the table (for - the current one).",
     )
+    keep_columns: list[Text] | None = Field(
+        default=None,
+        min_length=1,
+        description="Columns of tables, metadata and WebDataset's json that go into the table as "
+        "they are, or all.",
+    )
     limit: Integer | None = Field(
         default=None,
         ge=1,

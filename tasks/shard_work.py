@@ -188,6 +188,7 @@ class ShardWork:
             ranking=self._job.ranking,
             run_id=self._job.run_id,
             predicted_at=datetime.now(UTC),
+            kept=self._job.kept,
         )
         key = work_key(shard, model_id=model.model_id, schema_version=WORK_SCHEMA)
         footer = footer_of(table, self._provenance, work_key=key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from engines.check import Check
 from engines.classifier import Classifier
@@ -22,6 +23,7 @@ from tasks.prepare import model_request, prepare
 from tasks.proof import proof_for_run
 from tasks.settings import Settings
 from tasks.shard_work import ShardWork
+from tasks.sources import kept_names
 from tasks.trial import try_out
 from tasks.warm_up import warm_up
 
@@ -70,7 +72,9 @@ class Work:
                 f"the model changed while the run was starting: it was {order.model_id} and is "
                 f"{model.model_id}. Run again."
             )
-        settle_columns(job.tree, job.columns)
+        asked = replace(job.columns, kept=tuple(order.kept.items()))
+        columns = settle_columns(job.tree, asked, kept_names(self._settings))
+        job = replace(job, kept=columns.kept)
         self.batch_size = largest_batch(self._settings, order.batch_limit)
         with DecodeInto.of(self._settings, model, self._decoders) as fill:
             opened, decision = self._open(job, order, fill)

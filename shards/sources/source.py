@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from shards.errors import ArchiveError, NoImagesError
 from shards.inputs import InputBatch
+from shards.kept import column_name
 from shards.names import SEPARATOR
 
 __all__ = ["BATCH_ROWS", "ListingOptions", "Source", "in_batches"]
@@ -36,8 +37,9 @@ class ListingOptions:
         uri_column: Of manifests; None finds it.
         root: What relative paths of manifests and lists begin at; None takes the directory of the
             file.
-        keep: Columns that go into the table.
+        keep: Columns that go into the table; a table of theirs without one is refused.
         keep_all: Whether all columns do.
+        present: Columns that our table has already: they are taken where they are there.
     """
 
     extensions: tuple[str, ...]
@@ -49,6 +51,7 @@ class ListingOptions:
     root: bytes | None = None
     keep: tuple[str, ...] = ()
     keep_all: bool = False
+    present: tuple[str, ...] = ()
 
     @property
     def suffixes(self) -> tuple[bytes, ...]:
@@ -57,7 +60,7 @@ class ListingOptions:
 
     def keeps(self, name: str) -> bool:
         """Whether a column goes into the table."""
-        return self.keep_all or name in self.keep
+        return self.keep_all or name in self.keep or column_name(name) in self.present
 
 
 class Source(ABC):
@@ -129,7 +132,7 @@ class Source(ABC):
             return False
         if separator and container in self.whole:
             return True
-        return not os.path.lexists(container)  # noqa: PTH110 - bytes
+        return not os.path.lexists(container)
 
     def _nothing_found(self) -> str:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.ignored.items()))

@@ -102,7 +102,7 @@ class _Archive:
         self._options = options
         self._suffixes = suffixes
         wanted = {b"cls": True, b"txt": options.keeps("txt")}
-        wanted[b"json"] = options.keep_all or bool(options.keep)
+        wanted[b"json"] = options.keep_all or bool(options.keep or options.present)
         self._sidecars = tuple(kind for kind, is_wanted in wanted.items() if is_wanted)
 
     def read(self, add: Callable[[pa.Table], None]) -> None:

@@ -154,3 +154,29 @@ def test_mistakes_are_explained(tmp_path, arguments, code, words):
     found, summary, said = run(*arguments, "--output", tmp_path / "out")
     assert (found, summary["status"]) == (code, "failed")
     assert words in said
+
+
+def test_columns_of_the_input_come_into_the_table(tmp_path, digits):
+    """From a manifest, from WebDataset and from nothing: one table, with nulls."""
+    names = list(digits)[:6]
+    table = {"path": names, "label": ["x"] * 6, "score": [1.5] * 6, "n": list(range(6))}
+    pq.write_table(pa.table(table), tmp_path / "m.parquet")
+    manifest = [tmp_path / "m.parquet", "--root", DIGITS / "images"]
+    sidecars = {"cls": b"seven", "json": b'{"n": 70, "x": 1}'}
+    members = [
+        (f"{number}.{end}", content)
+        for number, name in enumerate(names)
+        for end, content in {**sidecars, "png": digits[name][0]}.items()
+    ]
+    (tmp_path / "w.tar").write_bytes(tar(members))
+    out = tmp_path / "out"
+    keep = ("--keep-columns", "n", "score")
+    assert run(*manifest, "--output", out, *keep)[0] == 0
+    assert run(tmp_path / "w.tar", "--output", out)[0] == 0
+    assert run(DIGITS / "images" / "one", "--output", out)[0] == 0
+    found = pq.read_table(out / "predictions").to_pylist()
+    kept = {(row["target"], row["input_score"], row["n"]) for row in found}
+    assert kept == {(None, None, None), ("seven", None, 70), *(("x", 1.5, n) for n in range(6))}
+    code, summary, _ = run(*manifest, "--output", out, "--keep-columns", "path", "label")
+    assert code == 2
+    assert "begun without the columns path, input_label" in summary["error"]

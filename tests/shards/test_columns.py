@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.columns import OptionalColumns, check_columns, settle_columns
+from shards.columns import OptionalColumns, check_columns, recorded_columns, settle_columns
 from shards.commit import publish
 from shards.errors import ColumnsError, OutputError
 from shards.output import OutputTree
@@ -80,7 +80,7 @@ def test_rows_without_a_record_have_no_optional_columns(tree, step):
 
 def test_columns_of_a_later_version_are_refused_by_name(tree):
     tree.columns.write_text('{"optional_columns": ["logits", "target"], "more": 1}')
-    with pytest.raises(ColumnsError, match="begun with --save-logits target, and"):
+    with pytest.raises(ColumnsError, match=r"does not write: logits, target\. Use the version"):
         check_columns(tree, LOGITS)
 
 
@@ -91,6 +91,26 @@ def test_a_damaged_record_is_said_to_be_damaged(tree, text):
     tree.columns.write_bytes(text.encode("latin-1"))
     with pytest.raises(OutputError, match=r"columns.json is damaged: .*choose another --output"):
         check_columns(tree, NONE)
+
+
+KEPT = OptionalColumns(logits=True, kept=(("target", "string"), ("width_m", "double")))
+
+
+def test_columns_that_came_with_images_are_on_record_and_what_a_run_lacks_is_no_matter(tree):
+    assert settle_columns(tree, KEPT, ["width_m"]) == KEPT
+    assert settle_columns(tree, LOGITS) == KEPT
+    other = OptionalColumns(logits=True, kept=(("target", "int64"), ("more", "bool")))
+    assert settle_columns(tree, other) == recorded_columns(tree) == KEPT
+    assert KEPT.names == ("logits", "target", "width_m")
+    with pytest.raises(ColumnsError, match="begun with --save-logits, and this run asks for no"):
+        settle_columns(tree, NONE)
+
+
+@pytest.mark.parametrize("step", [check_columns, settle_columns])
+def test_columns_that_are_to_be_kept_must_be_on_record(tree, step):
+    settle_columns(tree, KEPT)
+    with pytest.raises(ColumnsError, match="without the columns more that --keep-columns asks"):
+        step(tree, LOGITS, ["target", "more"])
 
 
 def settle(root: str, logits: bool, start: float) -> str:
