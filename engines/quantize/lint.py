@@ -1,6 +1,6 @@
 """Holds a graph with Q/DQ pairs to what TensorRT's ONNX parsers accept.
 
-Each rule was read in onnx-tensorrt (branches 8.6-GA and 10.1-GA, `QuantDequantLinearHelper`) or in
+Each rule was read in onnx-tensorrt (branches 8.6-GA and 10.1-GA) or in
 NvInfer.h of that version, or was met on a GPU; docs/precision.md has the sources. What the parser
 refuses it refuses by node; some things only the builder refuses, minutes later, and some nobody:
 they are computed wrong. A finding says which.
@@ -338,7 +338,7 @@ RULES: tuple[Rule, ...] = (
     _rule("scaled-by-channel", _OLD, "builder", _scaled_by_channel),
     _rule("sum-in-floating-point", _OLD, "builder", _sum_in_floating_point),
     _rule("kernel-shape-missing", _ALL, "parser", _kernel_shape_missing),
-    _rule("uint8-without-cast", _ALL, "builder", _bytes_without_cast),
+    _rule("uint8-without-cast", _ALL, "parser", _bytes_without_cast),
     _rule("operator", _OLD, "parser", _unknown_operator),
     _rule("axes-as-input", _OLD, "nobody", _axes_as_input),
 )
