@@ -14,6 +14,8 @@ Where a data file may lie, once links are resolved:
   `blobs` folder.
 
 It must be a regular file with one name: a second hard link could be any file of the same disk.
+Stores that save space by hard links (DVC, Bazel, `cp -l`) make such files too; where the user says
+which digest the model has, that is what vouches for its content, and links are no matter.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from google.protobuf.message import (  # type: ignore[import-untyped]  # ships n
 from onnx import ModelProto, TensorProto
 
 from engines.errors import ModelError
+from engines.foreign import refuse_foreign
 
 __all__ = ["MAX_MODEL_BYTES", "ModelFiles", "read_model"]
 
@@ -81,20 +84,22 @@ class _Reference:
     length: int | None
 
 
-def read_model(path: Path) -> ModelFiles:
+def read_model(path: Path, sha256: str | None = None) -> ModelFiles:
     """Read an ONNX file and all of its external data.
 
     Args:
         path: The ONNX file. It may be a link.
+        sha256: The digest that the whole must have, see `ModelFiles`; None takes any.
 
     Raises:
         ModelError: A file is missing, unreadable, not a regular file or not what it should be; it
-            lies where data may not lie; a tensor reaches behind the end of its file; or the whole
-            is too large.
+            lies where data may not lie; a tensor reaches behind the end of its file; the whole
+            is too large, has operators of foreign libraries, or another digest.
     """
     content = _read(path, path, links=False)
     _refuse_other_formats(path, content)
     proto = _parse(path, content)
+    refuse_foreign(path, proto)
     files = {path.name: hashlib.sha256(content).hexdigest()}
     by_location: dict[str, list[_Reference]] = defaultdict(list)
     for tensor in _tensors(proto):
@@ -104,11 +109,19 @@ def read_model(path: Path) -> ModelFiles:
     budget = MAX_MODEL_BYTES - len(content)
     del content
     for location in sorted(by_location):
-        data = _read_data(path, location, by_location[location][0].tensor.name)
+        tensor = by_location[location][0].tensor
+        data = _read_data(path, location, tensor.name, links=sha256 is None)
         files[location] = hashlib.sha256(data).hexdigest()
         for reference in by_location[location]:
             budget -= _embed(path, reference, data, budget)
-    return ModelFiles(proto=proto, digest=_digest(files), files=files)
+    digest = _digest(files)
+    if sha256 is not None and digest != sha256.lower():
+        raise ModelError(
+            f"{path} is another model than the one that is asked for: its SHA-256 is {digest},"
+            f" expected {sha256.lower()} (--model-sha256). Give the right file, or the digest of"
+            " this one if you trust it"
+        )
+    return ModelFiles(proto=proto, digest=digest, files=files)
 
 
 def _digest(files: Mapping[str, str]) -> str:
@@ -130,7 +143,8 @@ def _read(model: Path, path: Path, *, links: bool) -> bytes:
             if links and status.st_nlink != 1:
                 raise ModelError(
                     f"{model}: its data file {path} has {status.st_nlink} hard links, so it may be"
-                    " any file of this disk; expected one. Copy it (cp, not cp -l) beside the model"
+                    " any file of this disk; expected one. Copy it (cp, not cp -l) beside the"
+                    " model, or say by --model-sha256 which digest the model has"
                 )
             if status.st_size > MAX_MODEL_BYTES:
                 raise ModelError(_too_large(model, f"{path} alone has {status.st_size:,} bytes"))
@@ -205,7 +219,7 @@ def _number(path: Path, tensor: TensorProto, text: str) -> int:
     return int(text)
 
 
-def _read_data(path: Path, location: str, tensor_name: str) -> bytes:
+def _read_data(path: Path, location: str, tensor_name: str, *, links: bool) -> bytes:
     target_folder = path.resolve().parent
     candidates = [folder / location for folder in (path.parent, target_folder)]
     found = next((candidate for candidate in candidates if os.path.lexists(candidate)), None)
@@ -222,7 +236,7 @@ def _read_data(path: Path, location: str, tensor_name: str) -> bytes:
             f"{path}: its data file {location!r} leads to {resolved}, outside the model's folder."
             " Copy the file itself beside the model"
         )
-    data = _read(path, resolved, links=True)
+    data = _read(path, resolved, links=links)
     if data.startswith(_LFS_POINTER):
         raise ModelError(f"{path}: its data file {location!r} is {_OTHER_FORMATS[0][1]}")
     return data

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class ModelRequest:
 
     Attributes:
         path: An .onnx file, or a folder that holds one and its configuration.
+        sha256: The digest that it must have, see `ModelFiles`; None takes any.
         preprocess: 'auto', the name of a preset, or the path of a configuration file.
         overrides: Flags that win over what a file or preset says of preprocessing.
         labels: A file that names the classes, or 'imagenet-1k'; None looks beside the model.
@@ -50,6 +51,7 @@ class ModelRequest:
     """
 
     path: Path
+    sha256: str | None = None
     preprocess: str = "auto"
     overrides: PreprocessOverrides = field(default_factory=PreprocessOverrides)
     labels: Path | None = None
@@ -134,9 +136,9 @@ def load_model(request: ModelRequest) -> Model:
             its preprocessing or labels are missing, ambiguous or contradict it.
     """
     where = locate(request.path)
-    files = read_model(where.file)
+    files = read_model(where.file, request.sha256)
     settle_operators(files.proto)
-    unzip(files.proto.graph)
+    keys = unzip(files.proto.graph)
     info = inspect(files.proto, output_name=request.output_name)
     metadata_props = {entry.key: entry.value for entry in files.proto.metadata_props}
     resolved = resolve(
@@ -152,7 +154,7 @@ def load_model(request: ModelRequest) -> Model:
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if config_file.is_file() else {}
-    labels = _labels(request, where.folder, config, metadata_props, info, classes)
+    labels = _labels(request, where.folder, config, files.proto, keys, info, classes)
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes
     )
@@ -186,7 +188,8 @@ def _labels(
     request: ModelRequest,
     folder: Path,
     config: Mapping[str, object],
-    metadata_props: Mapping[str, str],
+    proto: ModelProto,
+    keys: Mapping[str, Sequence[str]],
     info: GraphInfo,
     classes: int,
 ) -> Labels:
@@ -196,7 +199,8 @@ def _labels(
         classes=classes,
         file=request.labels,
         label_type=request.label_type,
-        metadata_props=metadata_props,
+        keys=keys.get(info.output_name, ()),
+        metadata_props={entry.key: entry.value for entry in proto.metadata_props},
         preprocess=request.preprocess,
         output_name=info.output_name,
     )

@@ -48,6 +48,7 @@ METAVARS = {
     "images": "IMAGES",
     "model": "MODEL",
     "output": "OUT",
+    "model_sha256": "DIGEST",
     "target": "ELSEWHERE",
     "model_id": "NAME@DIGEST",
     "source": "LIBRARY:NAME",

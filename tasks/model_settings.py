@@ -21,6 +21,7 @@ from tasks.values import (
     Integer,
     PixelSize,
     Profile,
+    Sha256,
     Size,
     Text,
     Triple,
@@ -44,6 +45,11 @@ class ModelSettings(Parameters):
 
     model: Text = Field(
         description="An .onnx file, or a folder that holds one with its configuration."
+    )
+    model_sha256: Sha256 | None = Field(
+        default=None,
+        description="Digest that the model must have, as in model_digest of a file's footer; for "
+        "one file, what sha256sum prints.",
     )
 
     # A model's own files know its preprocessing; nothing is ever guessed.

@@ -14,6 +14,7 @@ from shards.output import OutputTree
 from tasks.errors import SettingsError
 from tasks.job import Job
 from tasks.model_settings import ModelSettings
+from tasks.record import refuse_used_run_id
 from tasks.settings import Settings
 from tasks.sources import kept_names
 
@@ -32,7 +33,8 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         model: Loaded as `model_request` asks for it; None loads it here.
 
     Raises:
-        SettingsError: The combination cannot be honoured here, or int8 has no images.
+        SettingsError: The combination cannot be honoured here, int8 has no images, or another run
+            has the name.
         ModelError: The model, its labels or its preprocessing cannot be used.
         SourceError: An image directory does not exist.
         OutputError: The output cannot be written, or its table has other columns.
@@ -43,12 +45,15 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         model = load_model(model_request(settings))
     _check_list_sizes(settings, model)
     now = datetime.now(UTC)
+    tree = OutputTree.create(Path(settings.output))
+    if run_id is None and settings.run_id is not None:
+        refuse_used_run_id(tree, settings.run_id)
     job = Job(
         settings=settings,
         run_id=run_id or settings.run_id or f"{now:%Y%m%dT%H%M%SZ}-{token_hex(3)}",
         started_at=now,
         model=model,
-        tree=OutputTree.create(Path(settings.output)),
+        tree=tree,
     )
     check_columns(job.tree, job.columns, kept_names(settings))
     return job
@@ -62,6 +67,7 @@ def model_request(settings: ModelSettings) -> ModelRequest:
     }
     return ModelRequest(
         path=Path(settings.model),
+        sha256=settings.model_sha256,
         preprocess=settings.preprocess,
         overrides=PreprocessOverrides(
             input_size=settings.input_hw,

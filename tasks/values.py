@@ -16,6 +16,7 @@ __all__ = [
     "PixelSize",
     "Profile",
     "RunId",
+    "Sha256",
     "Size",
     "Text",
     "Triple",
@@ -99,6 +100,12 @@ def _run_id(value: str) -> str:
     return value
 
 
+def _sha256(value: str) -> str:
+    if not re.fullmatch(r"[0-9A-Fa-f]{64}", value):
+        raise ValueError("expected 64 hexadecimal digits")
+    return value.lower()
+
+
 def _batch_size(value: int | str) -> int | str:
     profile_of(value, MAX_BATCH)
     return value
@@ -130,6 +137,7 @@ Integer = Annotated[int, Strict()]
 Text = Annotated[str, AfterValidator(checked_text)]
 Extension = Annotated[str, AfterValidator(_extension)]
 RunId = Annotated[str, AfterValidator(_run_id)]
+Sha256 = Annotated[str, AfterValidator(_sha256)]
 BatchSize = Annotated[Integer | str, AfterValidator(_batch_size)]
 ImageSize = Annotated[Integer | str, AfterValidator(_image_size)]
 PixelSize = Annotated[Integer | str, AfterValidator(_pixel_size)]

@@ -179,6 +179,32 @@ def test_a_second_hard_link_is_refused(tmp_path):
         read_model(path)
 
 
+def test_a_second_hard_link_is_no_matter_where_the_digest_is_known(tmp_path):
+    path = write(tmp_path / "model")
+    digest = read_model(path).digest
+    os.link(tmp_path / "model" / DATA, tmp_path / "other-name")
+    assert_complete(read_model(path, digest))
+    (tmp_path / "other-name").write_bytes(bytes((tmp_path / "other-name").stat().st_size))
+    with pytest.raises(ModelError, match=r"another model than .* expected " + digest):
+        read_model(path, digest)
+
+
+@pytest.mark.parametrize("kind", ["one file", "with data"])
+def test_another_digest_is_refused(tmp_path, kind):
+    path = tmp_path / "model.onnx"
+    if kind == "one file":
+        path.write_bytes(Tiny().proto().SerializeToString())
+    else:
+        write(tmp_path)
+    digest = read_model(path).digest
+    assert read_model(path, digest.upper()).digest == digest
+    with pytest.raises(ModelError, match=f"its SHA-256 is {digest}, expected {'0' * 64}"):
+        read_model(path, "0" * 64)
+    if kind == "with data":  # the ONNX file alone does not vouch for its data
+        with pytest.raises(ModelError, match="another model"):
+            read_model(path, sha256(path))
+
+
 def test_a_link_loop_is_an_error_and_no_endless_search(tmp_path):
     path = write(tmp_path)
     (tmp_path / DATA).unlink()

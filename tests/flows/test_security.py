@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import pytest
@@ -18,7 +20,7 @@ from flows import (
 from flows.build_engine import build_engine
 from flows.classify_dir import classify_dir
 from flows.roots import VARIABLE, allowed_roots
-from flows.usage import checked
+from flows.usage import UsageError, checked
 from tasks.allowed_roots import AllowedRoots
 from tasks.doctor_settings import DoctorSettings
 from tasks.errors import SettingsError
@@ -27,6 +29,8 @@ from tasks.inspect_settings import InspectSettings
 from tasks.locations import LOCATIONS
 from tasks.settings import BuildSettings, Settings
 from tasks.verify_settings import CompactSettings, VerifySettings
+
+DIGITS = Path(__file__).parent.parent.parent / "examples" / "digits"
 
 KINDS = (
     *(Settings, BuildSettings, DoctorSettings, ExportSettings, InspectSettings),
@@ -156,6 +160,20 @@ def test_addresses_and_chains_are_refused_everywhere(monkeypatch, name, text):
     monkeypatch.delenv(VARIABLE, raising=False)
     with pytest.raises(SettingsError, match=f"{name} .*expected a local path"):
         checked(Settings, {"images": "i", "model": "m", "output": "o", name: text})
+
+
+@pytest.mark.parametrize("text", ["", "abc", "g" * 64, "0" * 63, "0" * 65, f"sha256:{'0' * 64}"])
+def test_a_digest_is_64_hexadecimal_digits(text):
+    with pytest.raises(UsageError, match=r"model_sha256 .* expected 64 hexadecimal digits"):
+        checked(Settings, {"images": "i", "model": "m", "output": "o", "model_sha256": text})
+
+
+def test_a_model_of_another_digest_ends_with_exit_code_2(tmp_path, capsys):
+    model = DIGITS / "model"
+    digest = hashlib.sha256((model / "model.onnx").read_bytes()).hexdigest()
+    asked = [str(DIGITS / "images"), "-m", str(model), "-o", str(tmp_path / "out"), "--direct"]
+    assert classify_command.main([*asked, "--model-sha256", "1" * 64]) == 2
+    assert f"its SHA-256 is {digest}" in capsys.readouterr().err
 
 
 def test_odd_names_of_local_files_are_no_addresses(monkeypatch):
