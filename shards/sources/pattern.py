@@ -38,11 +38,9 @@ class PathPattern:
             recursive: Whether a directory that matches stands for the whole tree below it.
         """
         parts = [part for part in text.split("/") if part not in ("", ".")]
-        below = "(?:/.*)?" if recursive else "(?:/[^/]*)?"
-        self._file = re.compile(_whole(parts) + below, re.DOTALL)
-        self._directory = re.compile(
-            _beginnings(parts) + ("(?:/.*)?" if recursive else ""), re.DOTALL
-        )
+        whole = _whole(parts) + ("(?:/.*)?" if recursive else "(?:/[^/]*)?")
+        self._file = re.compile(whole, re.DOTALL)
+        self._directory = re.compile(f"(?:{_beginnings(parts)})|(?:{whole})", re.DOTALL)
 
     def matches(self, path: bytes) -> bool:
         """Whether a file is meant."""
