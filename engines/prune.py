@@ -9,11 +9,15 @@ from engines.opset_rules import subgraphs
 __all__ = ["drop_unused", "unzip"]
 
 
-def unzip(graph: GraphProto) -> None:
+def unzip(graph: GraphProto) -> dict[str, tuple[str, ...]]:
     """Give the scores themselves where ZipMap makes a dictionary for each image, in place.
 
     Azure Custom Vision and skl2onnx end their graphs so.
+
+    Returns:
+        The dictionary's keys, which are what the classes are called, by the name of the scores.
     """
+    names = {node.input[0]: _keys(node) for node in graph.node if node.op_type == "ZipMap"}
     scores = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "ZipMap"}
     given = {output.name for output in graph.output}
     for index, output in reversed(list(enumerate(graph.output))):
@@ -22,6 +26,7 @@ def unzip(graph: GraphProto) -> None:
             del graph.output[index]
         elif name is not None:
             output.CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return names
 
 
 def drop_unused(graph: GraphProto) -> tuple[str, ...]:
@@ -48,6 +53,15 @@ def drop_unused(graph: GraphProto) -> tuple[str, ...]:
         if graph.initializer[index].name not in needed:
             del graph.initializer[index]
     return described
+
+
+def _keys(zip_map: NodeProto) -> tuple[str, ...]:
+    """As text, in the order of the scores."""
+    keys: list[str] = []
+    for found in zip_map.attribute:
+        keys += [key.decode("utf-8", "replace") for key in found.strings]
+        keys += [str(key) for key in found.ints]
+    return tuple(keys)
 
 
 def _reads(node: NodeProto) -> set[str]:

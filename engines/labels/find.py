@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -19,7 +19,7 @@ from engines.labels.imagenet import (
     imagenet_names,
     says_imagenet,
 )
-from engines.labels.names import ClassNames, LabelType, is_placeholder
+from engines.labels.names import ClassNames, LabelType, class_names, is_placeholder
 from engines.labels.text import literal_names
 from engines.labels.triton import triton_label_file
 
@@ -34,6 +34,8 @@ LABEL_FILES = (
 
 METADATA_KEY = "names"
 """Under which Ultralytics' exporter writes the names into an ONNX file."""
+
+_IN_GRAPH = "the graph: ZipMap"
 
 _NO_METADATA: Mapping[str, str] = {}
 
@@ -66,16 +68,18 @@ def find_labels(
     classes: int,
     file: Path | None = None,
     label_type: LabelType = "description",
+    keys: Sequence[str] = (),
     metadata_props: Mapping[str, str] = _NO_METADATA,
     preprocess: str = "auto",
     output_name: str = "",
 ) -> Labels:
     """Name the classes of a model.
 
-    What names them, the first wins: --labels; config.json (id2label, label_names, label2id); the
-    file that Triton's config.pbtxt names; a file beside the model (`LABEL_FILES`); the metadata in
-    the ONNX file; ImageNet-1k's list, where the model says in words that it knows these classes.
-    Names that only count (LABEL_0, LABEL_1, ...) are taken where nothing else is there.
+    What names them, the first wins: --labels; words in the graph; config.json (id2label,
+    label_names, label2id); the file that Triton's config.pbtxt names; a file beside the model
+    (`LABEL_FILES`); the metadata in the ONNX file; ImageNet-1k's list, where the model says in
+    words that it knows these classes; numbers in the graph. Names that only count (LABEL_0,
+    LABEL_1, ...) are taken where nothing else is there.
 
     Args:
         folder: Holds the model's configuration and perhaps a file of labels.
@@ -83,6 +87,7 @@ def find_labels(
         classes: How many names the model needs.
         file: The user's own file, or 'imagenet-1k'; see `read_label_file` for the forms.
         label_type: What to take where a class has an identifier and a description of it.
+        keys: Of the dictionary that the graph makes of the scores (ZipMap), in their order.
         metadata_props: Of the ONNX file.
         preprocess: What was asked for as preprocessing; torchvision's weights name their classes.
         output_name: The model's output that holds the scores.
@@ -99,15 +104,15 @@ def find_labels(
         return Labels(names=names.texts(label_type), source=source)
 
     if file is not None:
-        named = _asked_for(file, classes)
-        return checked(named, f"--labels {file}")
+        return checked(_asked_for(file, classes), f"--labels {file}")
     counting = None
-    for names, source in chain(
+    found = chain(
         _configured(config, folder, classes),
         _beside(folder, output_name, classes),
         _inside(metadata_props),
         _known(config, preprocess, classes),
-    ):
+    )
+    for names, source in _with_keys(keys, found):
         if not is_placeholder(names.names):
             return checked(names, source)
         if counting is None and len(names.names) == classes:
@@ -122,6 +127,19 @@ def _asked_for(file: Path, classes: int) -> ClassNames:
     if str(file) == IMAGENET_1K:
         return imagenet_names(classes)
     return read_label_file(file, classes=classes)
+
+
+def _with_keys(keys: Sequence[str], others: Iterator[Found]) -> Iterator[Found]:
+    """What a graph calls its scores before other names if it is words, and behind if numbers.
+
+    Nothing can bring it into another order than the scores. Numbers that only count say nothing.
+    """
+    words = not all(key.isdecimal() for key in keys)
+    if words:
+        yield class_names(keys, _IN_GRAPH), _IN_GRAPH
+    yield from others
+    if keys and not words and list(keys) != [str(index) for index in range(len(keys))]:
+        yield class_names(keys, _IN_GRAPH), _IN_GRAPH
 
 
 def _configured(config: Mapping[str, object], folder: Path, classes: int) -> Iterator[Found]:

@@ -64,3 +64,38 @@ def test_labels_of_another_length_stop_the_model_from_loading(tmp_path):
     (tmp_path / "labels.txt").write_text("cat\ndog\nowl")
     with pytest.raises(ModelError, match=r"labels\.txt names 3 classes.*gives 2 scores"):
         loaded(saved(tmp_path, classes=2))
+
+
+def zipped(folder, keys):
+    proto = build(Tiny(classes=3, final="Softmax"))
+    node = onnx.helper.make_node("ZipMap", ["logits"], ["loss"], domain="ai.onnx.ml")
+    kind = "strings" if isinstance(keys[0], str) else "int64s"
+    node.attribute.append(onnx.helper.make_attribute(f"classlabels_{kind}", keys))
+    proto.graph.node.append(node)
+    proto.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 3))
+    key = onnx.TensorProto.STRING if kind == "strings" else onnx.TensorProto.INT64
+    scores = onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, [])
+    kinds = onnx.helper.make_sequence_type_proto(onnx.helper.make_map_type_proto(key, scores))
+    proto.graph.output[0].CopyFrom(onnx.helper.make_value_info("loss", kinds))
+    onnx.save(proto, folder / "model.onnx")
+    return folder / "model.onnx"
+
+
+def test_names_that_the_graph_gives_with_the_scores_win_over_files_in_another_order(tmp_path):
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl")
+    model = loaded(zipped(tmp_path, ["owl", "cat", "dog"]))
+    assert model.labels == ("owl", "cat", "dog")
+    assert model.sources["labels"] == "the graph: ZipMap"
+    (tmp_path / "mine.txt").write_text("Eule\nKatze\nHund")
+    assert loaded(tmp_path / "model.onnx", labels=tmp_path / "mine.txt").labels[0] == "Eule"
+
+
+@pytest.mark.parametrize(
+    ("keys", "labels"),
+    [([0, 1, 2], ("LABEL_0", "LABEL_1", "LABEL_2")), ([8, 3, 5], ("8", "3", "5"))],
+)
+def test_numbers_that_the_graph_gives_are_names_where_nothing_else_is(tmp_path, keys, labels):
+    path = zipped(tmp_path, keys)
+    assert loaded(path).labels == labels
+    (tmp_path / "labels.txt").write_text("cat\ndog\nowl")
+    assert loaded(path).labels == ("cat", "dog", "owl")
