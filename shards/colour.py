@@ -17,6 +17,9 @@ __all__ = ["to_rgb"]
 
 _WHITE = (255, 255, 255, 255)
 
+_PIECE_PIXELS = 1 << 22
+"""Pixels that are put on white at a time: 16 MiB."""
+
 
 def to_rgb(image: Image.Image, alpha: str) -> Image.Image:
     """Convert a loaded image to mode RGB; the image itself where it is that already.
@@ -40,10 +43,21 @@ def to_rgb(image: Image.Image, alpha: str) -> Image.Image:
         )
     transparent = "transparency" in image.info or image.getbands()[-1] in "Aa"
     if transparent and alpha == "white":
-        rgba = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), rgba).convert("RGB")
+        return _on_white(image)
     image.info.pop("transparency", None)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Composite some rows at a time: the whole image would be held four times."""
+    rgb = Image.new("RGB", image.size)
+    rows = max(_PIECE_PIXELS // image.width, 1)
+    for top in range(0, image.height, rows):
+        box = (0, top, image.width, min(top + rows, image.height))
+        piece = image.crop(box).convert("RGBA")
+        white = Image.new("RGBA", piece.size, _WHITE)
+        rgb.paste(Image.alpha_composite(white, piece).convert("RGB"), (0, top))
+    return rgb
 
 
 def _scale_16_bit(image: Image.Image) -> Image.Image:

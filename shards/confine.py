@@ -37,20 +37,22 @@ def die_with_parent(parent: int) -> None:
 def confine(memory_bytes: int) -> None:
     """Take away what no decoder needs, for good.
 
-    No file grows, no core is dumped, no program that is started gains rights, and memory ends
-    `memory_bytes` beyond what is mapped now: then an allocation fails, and the image is a row.
+    No file grows, no core is dumped, no program that is started gains rights, and this process never
+    has more than `memory_bytes` resident: an allocation fails before, and the image is a row.
     Where all memory of the machine is short, the kernel ends this process before others.
     It is a second fence behind Pillow's checks, and no sandbox: files can still be read.
 
     Args:
-        memory_bytes: Address space beyond today's.
+        memory_bytes: Most memory. What is mapped and not resident today, as libraries, is not
+            counted.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+        mapped, resident = map(int, Path("/proc/self/statm").read_text().split()[:2])
+        idle = (mapped - resident) * resource.getpagesize()
+        _lower(resource.RLIMIT_AS, idle + memory_bytes)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
     _lower(resource.RLIMIT_FSIZE, 0)

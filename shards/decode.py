@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
+import sys
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,7 +22,7 @@ from PIL import Image
 
 from shards.colour import to_rgb
 from shards.errors import ErrorKind, ImageError
-from shards.formats import format_of, is_cut_off, open_image
+from shards.formats import format_of, is_cut_off, lacks_its_end, open_image
 from shards.names import shown
 from shards.orientation import upright_method
 from shards.stored import Stored
@@ -154,10 +156,14 @@ def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Li
             (it fails otherwise), TOO_LARGE, UNSUPPORTED_PIXELS, OUT_OF_MEMORY.
     """
     name = format_of(data)
+    needed = 0
     try:
         image = open_image(name, data)
+        needed = _coefficient_bytes(image)
         _check_pixels(image, limits)
         image.load()
+        if lacks_its_end(name, data):
+            raise ImageError(ErrorKind.TRUNCATED, f"{name}: the end of the file is missing")
         method = upright_method(image)
         rgb = to_rgb(image, transform.alpha)
         del image  # a large one may leave no room for two copies of it
@@ -169,6 +175,9 @@ def decode(data: bytes, out: NDArray[np.uint8], transform: Transform, limits: Li
         raise
     except Exception as error:  # Pillow raises eight kinds of exception for damaged files.
         text = _one_line(f"{name}: {error}" if str(error) else f"{name}: {type(error).__name__}")
+        if needed > _memory_limit() // 2:
+            # libjpeg has one answer to everything that goes wrong.
+            raise ImageError(ErrorKind.OUT_OF_MEMORY, f"{text}, or too little memory") from error
         raise ImageError(_kind(error, name, data), text) from error
 
 
@@ -240,6 +249,19 @@ def _check_pixels(image: Image.Image, limits: Limits) -> None:
             f"{image.format}: {image.width}x{image.height} is {pixels} pixels; the limit is "
             f"{limits.max_pixels}",
         )
+
+
+def _coefficient_bytes(image: Image.Image) -> int:
+    """What libjpeg holds of a progressive image beside its pixels: all coefficients."""
+    if "progressive" not in image.info:
+        return 0
+    return 2 * image.width * image.height * len(image.getbands())
+
+
+def _memory_limit() -> int:
+    """Address space that this process may have."""
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _kind(error: Exception, name: str, data: bytes) -> ErrorKind:

@@ -62,7 +62,7 @@ class DecodePool:
             workers: Most processes.
             timeout_s: Longest time for decoding one image; beyond it the row's error_kind is
                 decode_timeout.
-            memory_bytes: Address space that a worker may take beyond what it begins with.
+            memory_bytes: Most memory of a worker, resident.
             server: Makes the workers, where it was started before; the caller's. None starts one
                 with the first worker.
         """

@@ -96,7 +96,7 @@ class Setup:
         transform: Resize and crop.
         limits: What one image may cost.
         rows: Images that the shared memory holds.
-        memory_bytes: Address space that a worker may take beyond what it begins with.
+        memory_bytes: Most memory of a worker, resident.
     """
 
     transform: Transform

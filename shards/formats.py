@@ -23,9 +23,10 @@ from PIL import (
 from shards.errors import ErrorKind, ImageError
 from shards.tiff import TiffFile, check_directory
 
-__all__ = ["format_of", "is_cut_off", "open_image"]
+__all__ = ["format_of", "is_cut_off", "lacks_its_end", "open_image"]
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 _ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 
 
@@ -128,6 +129,45 @@ def is_cut_off(name: str, data: bytes) -> bool:
             return int.from_bytes(data[2:6], "little") > len(data)
         case _:
             return False
+
+
+def lacks_its_end(name: str, data: bytes) -> bool:
+    """Whether a file whose pixels were decoded was cut off behind them.
+
+    Pillow asks for no more than the pixels of the first picture, and all formats but these two end
+    there, or tell their size. Whatever follows the end does no harm.
+    """
+    match name:
+        case "PNG":
+            return data.rfind(_PNG_END) < 0
+        case "GIF":
+            return not (data.rstrip(b"\0").endswith(b";") or _gif_ends(data))
+        case _:
+            return False
+
+
+def _gif_ends(data: bytes) -> bool:
+    """Walk a GIF's blocks (GIF89a, sections 15 to 27) to its trailer."""
+    try:
+        at = 13 + _table_bytes(data[10])
+        while (kind := data[at]) != 0x3B:
+            if kind == 0x2C:  # image: descriptor, colour table, code size
+                at += 11 + _table_bytes(data[at + 9])
+            elif kind == 0x21:  # extension: label
+                at += 2
+            else:
+                return False
+            while length := data[at]:
+                at += 1 + length
+            at += 1
+    except IndexError:
+        return False
+    return True
+
+
+def _table_bytes(flags: int) -> int:
+    """Size of the colour table that a descriptor announces."""
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
 
 
 def _without_animation(data: bytes) -> bytes:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+import shards.colour
 from shards.decode import Decoded, Limits, decode, decode_file, read_file
 from shards.errors import ErrorKind, ImageError
 from tests.shards.encoded import (
@@ -657,3 +658,36 @@ def test_threads_decode_good_and_bad_files_side_by_side() -> None:
     for thread in threads:
         thread.join()
     assert found == [expected * 10] * 8
+
+
+# The end of the file, behind the pixels.
+
+
+@pytest.mark.parametrize("missing", [1, 2, 8, 12])
+def test_a_png_without_its_last_chunk_was_cut_off(missing: int) -> None:
+    assert failure(PNG[:-missing]).kind is ErrorKind.TRUNCATED
+
+
+def test_a_gif_without_its_trailer_was_cut_off() -> None:
+    frames = encode(photo(), "GIF", save_all=True, append_images=[photo().rotate(90)])
+    for data in (GIF[:-1], GIF[:-2], frames[:-1], frames[: -len(frames) // 4]):
+        assert failure(data).kind is ErrorKind.TRUNCATED
+
+
+@pytest.mark.parametrize("data", [PNG, GIF, JPEG, BMP], ids=["png", "gif", "jpeg", "bmp"])
+@pytest.mark.parametrize("tail", [bytes(700), b"something else", b";" * 9 + b"x"])
+def test_what_follows_the_end_does_no_harm(data: bytes, tail: bytes) -> None:
+    assert attempt(data + tail) == attempt(data)
+
+
+def test_a_large_transparent_image_is_put_on_white_piece_by_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    image = photo().convert("RGBA")
+    image.putalpha(photo().convert("L"))
+    white = Image.new("RGBA", image.size, (255,) * 4)
+    expected = np.asarray(Image.alpha_composite(white, image).convert("RGB"))
+    for pixels in (1, 100, 1 << 22):
+        monkeypatch.setattr(shards.colour, "_PIECE_PIXELS", pixels)
+        found = np.asarray(shards.colour.to_rgb(image.copy(), "white"))
+        np.testing.assert_array_equal(found, expected)
