@@ -22,6 +22,9 @@ __all__ = ["Location", "locate"]
 
 WEIGHTS_FOLDER = "onnx"
 TRITON_CONFIG = "config.pbtxt"
+HUB_CACHE = "models--"
+"""models--<owner>--<name>/snapshots/<commit>/, as huggingface_hub lays its cache out."""
+
 MAX_NAME_LENGTH = 80
 """A path segment holds 255 bytes; the digest and `model=` need 21."""
 
@@ -33,8 +36,9 @@ class Location:
     Attributes:
         file: The ONNX file.
         folder: Holds config.json and files of labels, if there are any.
-        name: Of the folder that was given, of Triton's folder of a model, or of the file without
-            its suffix; letters, digits and `._-` only, so that it can stand in a path.
+        name: Of the folder that was given, of Triton's folder of a model, of the repository in
+            Hugging Face's cache, or of the file without its suffix; letters, digits and `._-` only,
+            so that it can stand in a path.
     """
 
     file: Path
@@ -62,10 +66,16 @@ def locate(path: Path) -> Location:
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     in_a_version = folder != path.parent and path.absolute().parent.name != WEIGHTS_FOLDER
-    called = folder.name if is_folder or in_a_version else path.stem
-    if called in ("", ".."):
-        called = folder.resolve().name
+    called = _called(folder) if is_folder or in_a_version else path.stem
     return Location(file=file, folder=folder, name=_name(called))
+
+
+def _called(folder: Path) -> str:
+    """A folder's name; of Hugging Face's cache the repository's, which stands two levels up."""
+    parts = (folder.resolve() if folder.name in ("", "..") else folder.absolute()).parts
+    if parts[-2:-1] == ("snapshots",) and parts[-3].startswith(HUB_CACHE):
+        return parts[-3].removeprefix(HUB_CACHE)
+    return parts[-1]
 
 
 def _configured(path: Path) -> Path:

@@ -97,6 +97,15 @@ def test_folders_around_are_found_from_within(tmp_path, monkeypatch, names, weig
     assert where.name == ("model" if (weights, given) == ("onnx", "model.onnx") else "vit")
 
 
+@pytest.mark.parametrize("given", ["", "onnx"])
+def test_a_snapshot_of_the_hubs_cache_is_called_by_its_repository(tmp_path, given):
+    snapshot = tmp_path / "models--google--vit-base" / "snapshots" / ("3f49" * 10)
+    touch(snapshot, "config.json", "onnx/model.onnx")
+    assert locate(snapshot / given).name == "google--vit-base"
+    touch(tmp_path / "snapshots" / "mine", "model.onnx")
+    assert locate(tmp_path / "snapshots" / "mine").name == "mine"
+
+
 def test_a_version_of_a_triton_model_may_be_given_as_a_folder(tmp_path):
     touch(tmp_path / "densenet", "config.pbtxt", "2/model.onnx", "10/model.onnx")
     where = locate(tmp_path / "densenet" / "2")
