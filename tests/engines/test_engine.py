@@ -10,6 +10,7 @@ import pytest
 from engines.build_report import BuildEvent
 from engines.engine import open_engine, prepare_engine
 from engines.errors import BackendUnavailableError, EngineBuildError, ModelError, PlanError
+from engines.precision import precision_recipe
 from engines.profile import Profile, parse_batch_size, parse_image_size
 from engines.quantize import Calibration
 from engines.quantize.calibrate import calibrate
@@ -182,7 +183,7 @@ def test_an_int8_engine_is_built_from_a_calibration_that_is_part_of_its_key(
     first = ranges()
     with prepare_engine(QUANTIZABLE, INT8, store, calibration=first) as engine:
         assert engine.built
-        assert engine.manifest.precision == "int8/1"
+        assert engine.manifest.precision == precision_recipe("int8")
         assert engine.manifest.calibration_digest == first.digest
         assert Calibration.from_json((engine.folder / "calibration.json").read_bytes()) == first
     with prepare_engine(QUANTIZABLE, INT8, store, calibration=ranges()) as engine:
