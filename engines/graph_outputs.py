@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto
+from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto
 
 from engines.errors import ModelError
 
@@ -13,6 +13,9 @@ __all__ = ["Shape", "choose_output", "classes_of", "describe", "shape_of"]
 
 Shape = tuple[int | None, ...]
 """Sizes; None where a dimension is symbolic."""
+
+_MOVES = {"Cast", "Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"}
+"""What leaves the order of values as it is."""
 
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 
@@ -53,8 +56,20 @@ def choose_output(model: ModelProto, name: str | None, *, batch: int | None) -> 
         batch: Size of a static batch; None where it is symbolic.
 
     Raises:
-        ModelError: There is none of that name, or several that it could be.
+        ModelError: There is none of that name, or several that it could be; or it is a ranking, in
+            which no place belongs to a class.
     """
+    output = _chosen(model, name, batch)
+    if _is_ranking(model.graph, output.name):
+        raise ModelError(
+            f"the model's output {describe([output])} is made by TopK: the best scores of each"
+            " image in their order, in which no place belongs to a class. Export the model without"
+            " TopK, or choose another output with --output-name"
+        )
+    return output
+
+
+def _chosen(model: ModelProto, name: str | None, batch: int | None) -> ValueInfoProto:
     outputs = _outputs(model)
     if name is not None:
         for output in outputs:
@@ -64,6 +79,7 @@ def choose_output(model: ModelProto, name: str | None, *, batch: int | None) -> 
     if len(outputs) == 1:
         return outputs[0]
     possible = [output for output in outputs if _scores(output, batch) is not None]
+    possible = [o for o in possible if not _is_ranking(model.graph, o.name)] or possible
     named = [output for output in possible if output.name == "logits"]
     rank_2 = [output for output in possible if len(shape_of(output) or ()) == 2]
     for candidates in (possible, named, rank_2):
@@ -120,6 +136,14 @@ def _scores(output: ValueInfoProto, batch: int | None) -> tuple[int | None, bool
     if len(shape) < 2 or len(sizes) > 1:
         return None
     return (sizes[0] if sizes else 1), True
+
+
+def _is_ranking(graph: GraphProto, name: str) -> bool:
+    """Whether a tensor holds sorted scores."""
+    producers = {output: node for node in graph.node for output in node.output}
+    while (node := producers.pop(name, None)) is not None and node.op_type in _MOVES:
+        name = node.input[0]
+    return node is not None and node.op_type == "TopK"
 
 
 def _outputs(model: ModelProto) -> list[ValueInfoProto]:

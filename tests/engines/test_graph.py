@@ -164,3 +164,24 @@ def test_old_opsets_are_refused_with_a_way_out(opset):
     model.opset_import[0].version = opset
     with pytest.raises(ModelError, match=rf"opset {opset}; expected 11 or newer.*version_convert"):
         inspect(model)
+
+
+def ranked(*outputs):
+    """All scores as `y`, the best of them as `best`, where they stand as `places`."""
+    nodes = [
+        helper.make_node("Identity", ["x"], ["y"]),
+        helper.make_node("TopK", ["y", "k"], ["values", "places"]),
+        helper.make_node("Squeeze", ["values"], ["best"]),
+    ]
+    return graph_of([("x", FLOAT, ["n", 3, 8, 8])], outputs, nodes)
+
+
+def test_scores_that_the_graph_has_sorted_are_refused():
+    best, places = ("best", FLOAT, ["n", 5]), ("places", INT64, ["n", 5])
+    for outputs in ([best], [best, places]):
+        with pytest.raises(ModelError, match=r"best float\[n, 5\] is made by TopK.*without TopK"):
+            inspect(ranked(*outputs))
+    every = ranked(("y", FLOAT, ["n", 10]), best, places)
+    assert inspect(every).output_name == "y"
+    with pytest.raises(ModelError, match="made by TopK"):
+        inspect(every, output_name="best")
