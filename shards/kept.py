@@ -61,6 +61,9 @@ _TAKEN = re.compile(
 )
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 def column_name(name: str) -> str:
     """Return what a column is called in the table: `input_` before a name that is taken there."""
     return f"input_{name}" if _TAKEN.fullmatch(name) else name
@@ -128,7 +131,7 @@ def extras_array(rows: Iterable[Mapping[str, Any]]) -> pa.Array:
 
 def _dumped(row: Mapping[str, Any]) -> str | None:
     values = {name: value for name, value in row.items() if value is not None}
-    return json.dumps(values, separators=(",", ":")) if values else None
+    return _encode(values) if values else None
 
 
 def parsed_extras(extras: pa.Array | None, rows: int) -> list[dict[str, Any]]:

@@ -26,7 +26,6 @@ from engines.streaming import stream
 from engines.verdict import FEW_IMAGES, Evidence
 from shards.decode import Decoded
 from shards.names import shown
-from shards.stored import Stored
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.sample import Candidate, real_paths, targets
 
@@ -91,6 +90,7 @@ class Gate:
         self._model = model
         self._wanted, self._available = images.wanted, images.available
         self._candidates, self._shared = images.in_order()
+        self._by_path = {candidate.path: candidate for candidate in self._candidates}
         self._fill = fill
         self._workers = workers
         self._reference: dict[bytes, Row] | None = None
@@ -113,8 +113,7 @@ class Gate:
             self._reference = self._referenced()
         what = f"in {classifier.info.precision} on {classifier.info.device}"
         mine = self._logits(classifier, list(self._reference), what, wanted=len(self._reference))
-        by_path = {candidate.path: candidate for candidate in self._candidates}
-        compared = [by_path[path] for path in self._reference if path in mine]
+        compared = [self._by_path[path] for path in self._reference if path in mine]
         if not compared:
             return None
         paths = [candidate.path for candidate in compared]
@@ -175,7 +174,7 @@ class Gate:
         return rows
 
     def _decode(self, paths: Sequence[bytes], images: NDArray[np.uint8]) -> list[Decoding]:
-        return self._fill([Stored(path) for path in paths], images)
+        return self._fill([self._by_path[path].stored() for path in paths], images)
 
     def _alone(self, classifier: Classifier, paths: Iterable[bytes]) -> Row | None:
         """Logits [images, classes] of images in batches of their own, up to one that is gone."""

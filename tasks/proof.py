@@ -134,7 +134,9 @@ def proof_for_run(job: Job, shards: Sequence[ShardRef], fill: DecodeInto) -> Pro
         calibration_images=settings.calibration_images,
         method=settings.calibration_method,
         gate_images=settings.gate_images,
-        gate_from=lambda: in_shards(PlanLog(job.tree, tool_version=tool_version()), shards),
+        gate_from=lambda: in_shards(
+            PlanLog(job.tree, tool_version=tool_version()), shards, settings.image_column
+        ),
         gate_available=sum(shard.rows for shard in shards),
     )
 

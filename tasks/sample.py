@@ -16,10 +16,16 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
+from shards.errors import ImageError
 from shards.inputs import ShardInputs
 from shards.listing import list_directory
+from shards.names import SEPARATOR
 from shards.plan import PlanLog
 from shards.shard_ref import ShardRef
+from shards.sources.reading import stored_items
+from shards.stored import Stored
 
 __all__ = ["Candidate", "Sample", "draw", "in_directory", "in_shards", "real_paths", "targets"]
 
@@ -37,9 +43,11 @@ class Candidate:
     Attributes:
         rank: Its place in the order, 0 to 2**64 - 1: a hash of `name`.
         name: Path relative to its directory.
-        path: Absolute.
+        path: Its key: the absolute path of a file.
         size: Bytes, when it was listed.
         mtime_ns: When it was last changed, nanoseconds since the epoch.
+        offset: Where it begins in its archive.
+        column: Of tables with images; None finds it.
     """
 
     rank: int
@@ -47,6 +55,17 @@ class Candidate:
     path: bytes
     size: int
     mtime_ns: int
+    offset: int = 0
+    column: str | None = None
+
+    def stored(self) -> Stored | ImageError:
+        """Where its bytes are; reads those that do not lie in a file of this machine."""
+        size, mtime_ns, offset = (
+            np.array([value]) for value in (self.size, self.mtime_ns, self.offset)
+        )
+        # A root that no key begins with: links were judged when the image was listed.
+        inputs = ShardInputs(ShardRef(0, 0, 1, ""), SEPARATOR, [self.path], size, mtime_ns, offset)
+        return next(stored_items(inputs, image_column=self.column))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,20 +117,33 @@ def in_directory(
             yield _candidate(path, listing.root, size, mtime_ns)
 
 
-def in_shards(log: PlanLog, shards: Iterable[ShardRef]) -> Iterator[Candidate]:
+def in_shards(
+    log: PlanLog, shards: Iterable[ShardRef], image_column: str | None = None
+) -> Iterator[Candidate]:
     """Every image of some shards: of all, or of 32 that a hash has chosen among more.
+
+    Args:
+        log: The plans.
+        shards: Of them.
+        image_column: Of tables with images; None finds it.
 
     Raises:
         OutputError: A plan cannot be read.
     """
     chosen = sorted(shards, key=lambda shard: shard.digest)[:MAX_SHARDS]
     for shard in sorted(chosen):  # one plan after the other: the log keeps the last one open
-        yield from _in_shard(log.read(shard))
+        yield from _in_shard(log.read(shard), image_column)
 
 
 def real_paths(candidates: Iterable[Candidate]) -> frozenset[bytes]:
     """Where images lie with all links followed: two names of one file are one image."""
-    return frozenset(os.path.realpath(candidate.path) for candidate in candidates)
+    return frozenset(_real(candidate.path) for candidate in candidates)
+
+
+def _real(key: bytes) -> bytes:
+    container, separator, member = key.partition(SEPARATOR)
+    local = container[:1] == b"/"
+    return (os.path.realpath(container) if local else container) + separator + member
 
 
 def targets(candidates: Iterable[Candidate], labels: Mapping[str, int]) -> list[int | None]:
@@ -124,16 +156,23 @@ def _folder(candidate: Candidate) -> str:
     return parts[-2].decode("utf-8", "replace")
 
 
-def _in_shard(inputs: ShardInputs) -> Iterator[Candidate]:
-    sizes, mtimes = inputs.sizes.tolist(), inputs.mtimes_ns.tolist()
-    for path, size, mtime_ns in zip(inputs.keys, sizes, mtimes, strict=True):
-        yield _candidate(path, inputs.root, size, mtime_ns)
+def _in_shard(inputs: ShardInputs, column: str | None) -> Iterator[Candidate]:
+    attributes = (inputs.sizes.tolist(), inputs.mtimes_ns.tolist(), inputs.offsets.tolist())
+    for path, size, mtime_ns, offset in zip(inputs.keys, *attributes, strict=True):
+        yield _candidate(path, inputs.root, size, mtime_ns, offset, column)
 
 
-def _candidate(path: bytes, root: bytes, size: int, mtime_ns: int) -> Candidate:
-    name = path[len(root.rstrip(b"/")) + 1 :]
+def _candidate(
+    path: bytes,
+    root: bytes,
+    size: int,
+    mtime_ns: int,
+    offset: int = 0,
+    column: str | None = None,
+) -> Candidate:
+    name = path.removeprefix(root.rstrip(b"/") + b"/")
     rank = int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big")
-    return Candidate(rank, name, path, size, mtime_ns)
+    return Candidate(rank, name, path, size, mtime_ns, offset, column)
 
 
 class _Largest:

@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 
 from shards.errors import NoImagesError, SourceError
 from shards.inputs import ShardInputs
-from shards.plan import ShardRef
+from shards.output import OutputTree
+from shards.plan import PlanLog, ShardRef
+from shards.sources.parse import open_sources
+from shards.sources.source import ListingOptions
 from tasks.sample import Candidate, draw, in_directory, in_shards, real_paths, targets
+from tests.shards.sources.archives import tar
 
 
 def candidates(ranks):
@@ -119,3 +123,20 @@ def test_a_folder_named_like_a_label_says_what_its_images_show(tmp_path):
         (tmp_path / folder / "1.jpg").write_bytes(b"x")
     labels = {"cat": 0, "dög": 1}
     assert targets(listed(os.fsencode(tmp_path)), labels) == [0, 1, None]
+
+
+def test_images_in_archives_are_drawn_and_read_too(tmp_path):
+    content = tar([("cat/a.jpg", b"first"), ("cat/b.jpg", b"second")])
+    (tmp_path / "a.tar").write_bytes(content)
+    options = ListingOptions(extensions=(".jpg",))
+    [source] = open_sources([str(tmp_path / "a.tar")], options)
+    log = PlanLog(OutputTree.create(tmp_path / "out"), tool_version="0")
+    update = log.extend(source.batches(), root=source.root, shard_size=9, run_id="r")
+    found = sorted(in_shards(log, update.shards), key=lambda candidate: candidate.path)
+    assert [candidate.name for candidate in found] == [b"a.tar\0cat/a.jpg", b"a.tar\0cat/b.jpg"]
+    items = [candidate.stored() for candidate in found]
+    assert [content[item.offset : item.offset + item.size] for item in items] == [
+        b"first",
+        b"second",
+    ]
+    assert len(real_paths(found)) == 2
