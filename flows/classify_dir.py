@@ -27,6 +27,7 @@ from flows.session import Session, current_session
 from flows.signature import takes_settings
 from flows.steps import classify, finish, plan, prepare
 from flows.usage import checked
+from tasks.record import failures_recorded
 from tasks.settings import Settings
 
 __all__ = ["classify_dir"]
@@ -40,9 +41,10 @@ def classify_dir(images: str | list[str], **options: object) -> dict[str, Any] |
     with api_logging(), session.keeping_failure():
         settings = checked(Settings, {"images": images, **options})
         job = prepare(settings, session)
-        work = plan(job)
-        outcome = classify(job, work, session)
-        finish(job, work, outcome, session)
+        with failures_recorded(job) as known:
+            known.plan = work = plan(job)
+            outcome = classify(job, work, session)
+            finish(job, work, outcome, session)
     return verdict(session)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from flows.retry import retried
+from flows.roots import allowed_roots
 from flows.session import Session
 from tasks.device_process import Standby
 from tasks.settings import Settings
@@ -29,8 +30,10 @@ def run_directly(settings: Settings, session: Session) -> Summary:
         from tasks.finish import finish
         from tasks.plan import plan
         from tasks.prepare import prepare
+        from tasks.record import failures_recorded
 
-        job = prepare(settings)
-        work = retried(retries, plan, job)
-        outcome = retried(retries, classify, job, work, session.report, standby)
-    return retried(retries, finish, job, work, outcome)
+        job = prepare(settings, allowed=allowed_roots())
+        with failures_recorded(job) as known:
+            known.plan = work = retried(retries, plan, job)
+            outcome = retried(retries, classify, job, work, session.report, standby)
+            return retried(retries, finish, job, work, outcome)

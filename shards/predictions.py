@@ -27,6 +27,7 @@ from shards.seal import BLANK, SEAL_KEY, seal
 
 __all__ = [
     "ShardResults",
+    "Table",
     "build_table",
     "encode",
     "footer_of",
@@ -56,6 +57,9 @@ _REPETITIVE = [
     "predicted_at",
 ]
 _FLOATS = ["score", "score_margin", "topk.list.element.score"]
+
+Table = pa.Table
+"""Rows, to those who hand them on and do not import pyarrow."""
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 

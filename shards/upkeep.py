@@ -151,6 +151,22 @@ class Upkeep:
         """Whether a file is of this revision of a shard."""
         return footer.work_key == self._key(shard)
 
+    def listed_rows(self, shard: ShardRef, bits: bytes, columns: list[str]) -> pa.Table:
+        """Read some columns of a file's rows, of those images that were listed.
+
+        Args:
+            shard: Which file; it is there.
+            bits: As in `PlanUpdate.partly`.
+            columns: Their names.
+
+        Raises:
+            OutputError: The file or a plan cannot be read.
+        """
+        view = self._look(shard)
+        return self._read(shard, columns).filter(
+            pa.array(_unpacked(bits, view.before)[view.before])
+        )
+
     def missing(self, shard: ShardRef) -> Missing | None:
         """Find out what is to be computed for a shard; None where its file is up to date.
 

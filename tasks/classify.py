@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from engines.check import Check
-from shards.footer import read_footer
+from shards.commit import Outcome as FileOutcome
+from shards.errors import LockedError
 from shards.shard_ref import ShardRef
 from tasks.device_process import DeviceProcess, StalledError, Standby
 from tasks.errors import WorkFailedError
@@ -57,36 +58,51 @@ def classify(
         standby: The first process, where one was started before; else it is started here.
 
     Returns:
-        What was published, and by which backend.
+        What was published, by which backend, and which shards could not be done.
 
     Raises:
-        WorkFailedError: Some shards could not be done; everything published stays.
+        WorkFailedError: None of the others could be done either; everything published stays.
     """
     work = _Work(
-        job=job, kept=plan.kept, meter=ProgressMeter(plan.images_todo, report), standby=standby
+        job=job,
+        kept=plan.kept,
+        meter=ProgressMeter(plan.images_todo, report),
+        standby=standby,
+        partly=plan.partly if job.settings.overwrite else {},
     )
-    todo = [shard for shard in plan.todo if not _is_published(job, shard)]
+    todo = _for_devices(work, plan)
     groups = [todo] if todo else []
     while groups:
         groups = _run_one(work, groups.pop(0)) + groups
-    if work.set_aside:
-        shards = "; ".join(f"{shard}: {reason}" for shard, reason in work.set_aside.items())
-        raise WorkFailedError(
-            f"{len(work.set_aside)} of {len(plan.todo)} shards failed {ATTEMPTS_PER_SHARD} times "
-            f"and were set aside ({shards}). The others are finished. Run again to retry."
-        )
+    for shard, reason in work.set_aside.items():
+        _log.error("shard %s could not be done: %s", shard, reason)
     return Outcome(
         ready=work.ready,
         self_test=work.self_test,
         seconds=time.monotonic() - work.started,
         reached={stage: seconds_since_start(at) for stage, at in work.reached.items()},
+        failed=work.set_aside,
     )
 
 
-def _is_published(job: Job, shard: ShardRef) -> bool:
-    """Whether an earlier attempt of this run has done the shard."""
-    footer = read_footer(job.tree.shard_path(job.model.model_id, shard.id))
-    return footer is not None and footer.provenance.run_id == job.run_id
+def _for_devices(work: _Work, plan: Plan) -> list[ShardRef]:
+    """Do what needs no device, as rows that only have to leave; returns the other shards."""
+    files = work.job.upkeep(work.partly)
+    left: list[ShardRef] = []
+    for shard in plan.todo:
+        if files.footer(shard) is None:
+            left.append(shard)
+        elif (missing := files.missing(shard)) is None:
+            continue  # an earlier attempt of this run has done it
+        elif len(missing.inputs):
+            left.append(shard)
+        else:
+            try:
+                if files.complete(missing, None, None) is FileOutcome.OUTDATED:
+                    left.append(shard)
+            except LockedError as error:
+                work.set_aside[shard.id] = str(error)
+    return left
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +113,8 @@ class _Work:
     kept: Mapping[str, str]
     meter: ProgressMeter
     standby: Standby | None
+    partly: Mapping[str, bytes]
+    """As in Plan, where all that is listed is to be computed again."""
     started: float = field(default_factory=time.monotonic)
     reached: dict[str, float] = field(default_factory=dict)
     """When the first process that was ready had got how far, by `time.monotonic`."""
@@ -141,6 +159,7 @@ def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
         shards=shards,
         batch_limit=work.batch_limit,
         kept=dict(work.kept),
+        partly={s.id: work.partly[s.id].hex() for s in shards if s.id in work.partly},
         decision=None if work.ready is None else work.ready.decision,
     )
     with work.new_process() as process:
@@ -181,7 +200,8 @@ def _listen(work: _Work, process: DeviceProcess) -> _End:
                 work.meter.start()
                 patience = PATIENCE_BATCH_S
             case Started(shard=shard):
-                end.open.append(shard)
+                if shard not in end.open:  # one that has to be done again is open already
+                    end.open.append(shard)
             case Advanced():
                 work.reached.setdefault(FIRST_RESULT, time.monotonic())
                 work.meter.add(message.done - done, message.errors - errors)

@@ -11,10 +11,14 @@ from engines.model import Model
 from shards.columns import OptionalColumns
 from shards.footer import FooterInfo
 from shards.output import OutputTree
+from shards.plan import PlanLog
 from shards.ranking import Ranking
 from shards.shard_ref import ShardRef
+from shards.upkeep import Again, Upkeep
+from tasks.allowed_roots import AllowedRoots
 from tasks.messages import Ready
 from tasks.settings import Settings
+from tasks.version import tool_version
 
 __all__ = ["FIRST_RESULT", "Job", "Outcome", "Plan"]
 
@@ -32,6 +36,7 @@ class Job:
         started_at: UTC.
         model: Loaded, wrapped, with its labels.
         tree: The output, writable.
+        allowed: Where images may lie; None for anywhere.
         kept: Columns that come with the images, as in OptionalColumns; known once the first run
             has listed them.
     """
@@ -41,6 +46,7 @@ class Job:
     started_at: datetime
     model: Model
     tree: OutputTree
+    allowed: AllowedRoots | None = None
     kept: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -61,26 +67,47 @@ class Job:
             kept=self.kept,
         )
 
+    def upkeep(self, partly: Mapping[str, bytes]) -> Upkeep:
+        """The model's files, as this run is to leave them; for one thread.
+
+        Args:
+            partly: As in Plan.
+        """
+        settings = self.settings
+        return Upkeep(
+            self.tree,
+            PlanLog(self.tree, tool_version=tool_version()),
+            model_id=self.model.model_id,
+            run_id=self.run_id,
+            again=Again(errors=settings.retry_errors, all_listed=settings.overwrite, partly=partly),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Which shards hold this run's images, and which of them are still to do.
+    """Which shards hold this run's images, and what is to do for them.
 
     Attributes:
-        todo: Shards without a finished file for this model, in order.
-        done: Footers of the finished ones.
+        todo: Images to compute, by shard; of shards whose file is missing or not up to date, in
+            order. None to compute: rows have to leave.
+        done: Shards whose file is up to date, and its footer.
+        partly: By shard id, where not all images of a shard were listed: which rows of the plan
+            were (see PlanUpdate.partly).
         ignored: Files and links that are no images, by reason.
-        changed: Images whose size or time differs from when they were planned.
+        changed: Images whose size or time differs from when they were last planned.
+        pruned: Images that were planned, and are gone.
         seconds: Time that listing and planning took.
         by_source: Images listed, by kind of source.
         damaged: Archives of which nothing was listed: which, where, and why.
         kept: Columns that came with the images, and their kinds (shards.kept).
     """
 
-    todo: tuple[ShardRef, ...]
-    done: tuple[FooterInfo, ...]
-    ignored: dict[str, int]
+    todo: Mapping[ShardRef, int]
+    done: Mapping[ShardRef, FooterInfo]
+    partly: Mapping[str, bytes] = field(default_factory=dict)
+    ignored: Mapping[str, int]
     changed: int
+    pruned: int = 0
     seconds: float
     by_source: Mapping[str, int] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
@@ -88,13 +115,13 @@ class Plan:
 
     @property
     def images_todo(self) -> int:
-        """Images in the shards that are still to do."""
-        return sum(shard.rows for shard in self.todo)
+        """Images to compute."""
+        return sum(self.todo.values())
 
     @property
     def images_done(self) -> int:
-        """Images whose rows are there already."""
-        return sum(footer.rows for footer in self.done)
+        """Images in the shards that are up to date."""
+        return sum(shard.rows for shard in self.done)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,9 +136,11 @@ class Outcome:
         reached: Stages on the way to the first results, in seconds since this process started:
             'libraries', 'model', 'device', 'classifier' and 'self-test' of the device process,
             'plan' of this one, 'first result'. Empty where there was nothing to do.
+        failed: Why, by the id of every shard that could not be done.
     """
 
     ready: Ready | None
     self_test: tuple[Check, ...] | None = None
     seconds: float
     reached: Mapping[str, float]
+    failed: Mapping[str, str] = field(default_factory=dict)

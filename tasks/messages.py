@@ -38,6 +38,9 @@ class WorkOrder(_Frozen):
     shards: list[ShardRef]
     batch_limit: int | None = None
     """Largest batch, where a larger one has run out of memory before."""
+    partly: dict[str, str] = {}
+    """By shard id, the rows that were listed (hexadecimal; see PlanUpdate.partly); only for
+    --overwrite."""
     kept: dict[str, str] = {}
     """Columns that came with the images, and their kinds."""
     decision: Decision | None = None
@@ -77,7 +80,12 @@ class Advanced(_Frozen):
 
 
 class Published(_Frozen):
-    """The shard's file is in the table, put there by this process or by an overlapping run."""
+    """The shard's file is in the table, put there by this process or by an overlapping run.
+
+    Attributes:
+        rows: Images of it that this process computed.
+        errors: Those without a label.
+    """
 
     kind: Literal["published"] = "published"
     shard: str

@@ -8,14 +8,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from shards.columns import recorded_columns
-from shards.commit import is_done
 from shards.errors import ArchiveError, NoImagesError
-from shards.footer import WORK_SCHEMA, FooterInfo
+from shards.footer import FooterInfo
 from shards.kept import TARGET, wider
-from shards.plan import PlanLog, ShardRef, work_key
-from tasks.errors import SettingsError
+from shards.plan import PlanLog, PlanUpdate
+from shards.shard_ref import ShardRef
 from tasks.explain import explain
 from tasks.job import Job, Plan
+from tasks.prune import prune_of
 from tasks.sources import kept_names, sources_of
 from tasks.version import tool_version
 
@@ -36,31 +36,20 @@ def plan(job: Job) -> Plan:
     _log.info("%s", explain(job.model))
     started = time.monotonic()
     found = _list(job)
-    if job.settings.overwrite and found.absent:
-        raise SettingsError(
-            f"--overwrite: {found.absent:,} images have rows in the same files as those listed, and"
-            " are not listed now (deleted, outside of these sources, or beyond --limit): their rows"
-            " would be lost. Give all sources of the earlier runs, or another --output."
-        )
-    done: list[FooterInfo] = []
-    todo: list[ShardRef] = []
-    for shard in sorted(found.shards):
-        footer = None if job.settings.overwrite else _finished(job, shard)
-        if footer is None:
-            todo.append(shard)
-        else:
-            done.append(footer)
+    todo, done = _sort_out(job, found)
     result = Plan(
-        todo=tuple(todo),
-        done=tuple(done),
+        todo=todo,
+        done=done,
+        partly=found.partly,
         by_source=dict(found.listed),
         ignored=dict(found.ignored),
         damaged=tuple(found.damaged),
         kept=_in_order(found.kept, job),
         changed=found.changed,
+        pruned=found.pruned,
         seconds=time.monotonic() - started,
     )
-    _tell(result, overwrite=job.settings.overwrite)
+    _tell(result)
     return result
 
 
@@ -69,25 +58,38 @@ class _Found:
     """What the sources hold.
 
     Attributes:
-        shards: That hold the listed images.
+        shards: By id, those that hold a listed image, or lost one.
+        partly: As in Plan.
         listed: Images, by kind of source.
         ignored: Things that are no images, by reason.
         damaged: Archives of which nothing was listed.
         changed: Images that changed since they were planned.
+        pruned: Images that were planned, and are gone.
         kept: Columns that came with the images, and their kinds.
     """
 
-    shards: set[ShardRef] = field(default_factory=set)
+    shards: dict[str, ShardRef] = field(default_factory=dict)
+    partly: dict[str, bytes] = field(default_factory=dict)
     listed: Counter[str] = field(default_factory=Counter)
     ignored: Counter[str] = field(default_factory=Counter)
     damaged: list[str] = field(default_factory=list)
     changed: int = 0
+    pruned: int = 0
     kept: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def absent(self) -> int:
-        """Images of these shards that were not listed."""
-        return sum(shard.rows for shard in self.shards) - self.listed.total()
+    def add(self, update: PlanUpdate) -> None:
+        """Take what one source meant for the plans."""
+        for shard in update.shards:
+            bits = update.partly.get(shard.id)
+            if bits is not None and shard.id in self.shards:
+                before = self.partly.get(shard.id)
+                bits = None if before is None else _either(bits, before)
+            self.shards[shard.id] = shard
+            self.partly.pop(shard.id, None)
+            if bits is not None:
+                self.partly[shard.id] = bits
+        self.changed += update.changed
+        self.pruned += update.pruned
 
 
 def _list(job: Job) -> _Found:
@@ -106,12 +108,12 @@ def _list(job: Job) -> _Found:
                 root=source.root,
                 shard_size=settings.shard_size,
                 run_id=job.run_id,
+                prune=prune_of(source, settings),
             )
         except (NoImagesError, ArchiveError) as error:
             nothing = error if nothing is None or source.damaged else nothing
         else:
-            found.shards.update(update.shards)
-            found.changed += update.changed
+            found.add(update)
             found.listed[source.kind] += update.inputs
         found.ignored.update(source.ignored)
         found.damaged += source.damaged
@@ -120,6 +122,32 @@ def _list(job: Job) -> _Found:
     if not found.listed and nothing is not None:
         raise nothing
     return found
+
+
+def _sort_out(job: Job, found: _Found) -> tuple[dict[ShardRef, int], dict[ShardRef, FooterInfo]]:
+    """Tell shards that are to be worked on, and how many of their images, from finished ones."""
+    files = job.upkeep(found.partly)
+    again = job.settings.overwrite or job.settings.retry_errors
+    todo: dict[ShardRef, int] = {}
+    done: dict[ShardRef, FooterInfo] = {}
+    for shard in sorted(found.shards.values()):
+        footer = files.footer(shard)
+        if footer is None:
+            if shard.rows:
+                todo[shard] = shard.rows
+        elif files.is_of(footer, shard) and not again:
+            done[shard] = footer
+        elif (missing := files.missing(shard)) is not None:
+            todo[shard] = len(missing.inputs)
+        else:
+            done[shard] = footer
+    return todo, done
+
+
+def _either(one: bytes, other: bytes) -> bytes:
+    """Return the bits that are set in one of two."""
+    bits = int.from_bytes(one) | int.from_bytes(other)
+    return bits.to_bytes(len(one))
 
 
 def _in_order(kept: dict[str, str], job: Job) -> dict[str, str]:
@@ -139,14 +167,9 @@ def _in_order(kept: dict[str, str], job: Job) -> dict[str, str]:
     return dict(sorted(kept.items(), key=lambda item: (item[0] != TARGET, item)))
 
 
-def _finished(job: Job, shard: ShardRef) -> FooterInfo | None:
-    key = work_key(shard, model_id=job.model.model_id, schema_version=WORK_SCHEMA)
-    return is_done(job.tree, model_id=job.model.model_id, shard_id=shard.id, work_key=key)
-
-
-def _tell(result: Plan, *, overwrite: bool) -> None:
+def _tell(result: Plan) -> None:
     _log.info(
-        "%s images to do (shards: %d), %s done before (listed and planned in %.1f s)",
+        "%s images to do (shards: %d), %s in finished shards (listed and planned in %.1f s)",
         f"{result.images_todo:,}",
         len(result.todo),
         f"{result.images_done:,}",
@@ -154,9 +177,9 @@ def _tell(result: Plan, *, overwrite: bool) -> None:
     )
     for text in result.damaged:
         _log.error("damaged, nothing of it is published: %s", text)
-    if result.changed and not overwrite:
-        _log.warning(
-            "%s images changed since they were first listed, and rows that are there stay: unless "
-            "a run with --overwrite came since, start one to classify them again.",
+    if result.changed or result.pruned:
+        _log.info(
+            "%s images changed since they were last listed, %s are gone",
             f"{result.changed:,}",
+            f"{result.pruned:,}",
         )

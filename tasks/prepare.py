@@ -11,6 +11,7 @@ from engines.model import Model, ModelRequest, load_model
 from engines.preprocess import PreprocessOverrides
 from shards.columns import check_columns
 from shards.output import OutputTree
+from tasks.allowed_roots import AllowedRoots
 from tasks.errors import SettingsError
 from tasks.job import Job
 from tasks.model_settings import ModelSettings
@@ -24,13 +25,20 @@ MAX_LIST_VALUES = 2**31 - 1
 """Values that the lists of one file can hold: Arrow counts them in 32 bits."""
 
 
-def prepare(settings: Settings, run_id: str | None = None, model: Model | None = None) -> Job:
+def prepare(
+    settings: Settings,
+    run_id: str | None = None,
+    model: Model | None = None,
+    allowed: AllowedRoots | None = None,
+) -> Job:
     """Load the model, resolve its preprocessing and labels, and prove that the output is writable.
 
     Args:
         settings: What the user asked for.
         run_id: The run that this process belongs to; None begins a new one.
         model: Loaded as `model_request` asks for it; None loads it here.
+        allowed: Where what lists, tables and patterns name may lie; None for anywhere. What the
+            settings themselves name has been checked (tasks.locations).
 
     Raises:
         SettingsError: The combination cannot be honoured here, int8 has no images, or another run
@@ -54,6 +62,7 @@ def prepare(settings: Settings, run_id: str | None = None, model: Model | None =
         started_at=now,
         model=model,
         tree=tree,
+        allowed=allowed,
     )
     check_columns(job.tree, job.columns, kept_names(settings))
     return job

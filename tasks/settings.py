@@ -130,7 +130,23 @@ class Settings(ModelSettings):
         description="Share of images without a label above which the run ends with exit code 3.",
     )
     overwrite: bool = Field(
-        default=False, description="Classify again what is in the table for this model already."
+        default=False,
+        description="Classify all listed images again, also those that have their rows.",
+    )
+    retry_errors: bool = Field(
+        default=False, description="Try again the listed images that have an error row."
+    )
+    # A row that goes is gone; a directory that is not mounted looks like one that was emptied.
+    prune: bool = Field(
+        default=False,
+        description="Remove the rows of images that are gone from the directories that are listed.",
+    )
+    prune_limit: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the images known below a directory that --prune may remove; if more "
+        "are gone, nothing is done.",
     )
     # Two more tries outlast a hiccup of a network file system, and cost seconds.
     retries: Integer = Field(
@@ -155,6 +171,15 @@ class Settings(ModelSettings):
             raise ValueError(
                 f"threshold {self.threshold} leaves labels out of topk, and topk_format none lists "
                 "none: give one of them"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lists_all_to_prune(self) -> Self:
+        if self.prune and self.limit is not None:
+            raise ValueError(
+                f"prune removes what is not listed any more, and limit {self.limit} lists only a "
+                "part: give one of them"
             )
         return self
 

@@ -2,15 +2,17 @@
 
 Batches fill across the borders of shards, so nothing drains between them. A shard is encoded and
 published in a thread of its own while the next ones are decoded and inferred. One at a time: memory
-holds the rows of the shard that is published, and of those whose images are in the ring. Logits and
-embeddings are 4 bytes a value: 10,000 images of 1,000 classes have 40 MB of logits.
+holds the rows of the shard that is published, and of those whose images are in the ring. Of a shard
+that is brought up to date, these are the rows that are computed; those that it keeps are read when
+it is published. Logits and embeddings are 4 bytes a value: 10,000 images of 1,000 classes have
+40 MB of logits.
 """
 
 from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from types import TracebackType
@@ -20,15 +22,16 @@ import numpy as np
 
 from engines.classifier import Classifier, Predictions
 from engines.streaming import Batch, stream
-from shards.commit import publish
+from shards.commit import Outcome
 from shards.decode import Decoded
-from shards.errors import ErrorKind, ImageError
-from shards.footer import WORK_SCHEMA, Provenance
+from shards.errors import ErrorKind, ImageError, LockedError, OutputError
+from shards.footer import Provenance
 from shards.inputs import ShardInputs
-from shards.plan import PlanLog, ShardRef, work_key
-from shards.predictions import ShardResults, build_table, footer_of
+from shards.predictions import ShardResults, Table, build_table
+from shards.shard_ref import ShardRef
 from shards.sources.reading import stored_items
 from shards.stored import Stored
+from shards.upkeep import Missing
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.job import Job
@@ -37,12 +40,15 @@ from tasks.version import tool_version
 
 __all__ = ["ShardWork", "Sheet", "provenance"]
 
+MAX_ROUNDS = 4
+"""How often a shard is tried that other runs change or lock."""
+
 
 class Sheet:
     """The rows of one shard, filled from the top as batches come back.
 
     Args:
-        inputs: The shard's images.
+        inputs: The images.
         k: Columns of scores.
         classes: Logits of an image that are kept; 0 for none.
         width: Values of its embedding that are kept; 0 for none.
@@ -120,15 +126,20 @@ class ShardWork:
         decision: Decision,
         fill: DecodeInto,
         send: Callable[[Message], None],
+        partly: Mapping[str, bytes] | None = None,
     ) -> None:
         self._job = job
         self._classifier = classifier
         self._fill = fill
         self._send = send
-        self._log = PlanLog(job.tree, tool_version=tool_version())
+        self._opening = job.upkeep(partly or {})
+        self._closing = job.upkeep(partly or {})
+        """For the thread that commits."""
         self._provenance = provenance(job, classifier, decision)
-        self._open: deque[Sheet] = deque()
-        self._commits: deque[Future[Published]] = deque()
+        self._open: deque[tuple[Missing, Sheet]] = deque()
+        self._again: dict[ShardRef, str] = {}
+        """Shards that could not be committed, and why."""
+        self._commits: deque[Future[Published | None]] = deque()
         self._decoders = ThreadPoolExecutor(fill.workers, "decode")
         self._committer = ThreadPoolExecutor(1, "commit")
         self._done = self._errors = 0
@@ -136,11 +147,23 @@ class ShardWork:
     def run(self, shards: Sequence[ShardRef]) -> None:
         """Classify and publish the shards, in order.
 
+        Those that another run changed meanwhile, or holds locked, are done again at the end.
+
         Raises:
-            OutputError: A file cannot be written, or a plan not be read.
+            OutputError: A file cannot be written, a plan not be read, or another run never lets go.
             EngineError: Inference failed.
             DecodersError: Processes that decode cannot be started.
         """
+        for _ in range(MAX_ROUNDS):
+            self._again = {}
+            self._run_once(shards)
+            if not self._again:
+                return
+            shards = list(self._again)
+        reasons = "; ".join(f"{shard.id}: {reason}" for shard, reason in self._again.items())
+        raise OutputError(f"{len(self._again)} shards could not be published ({reasons})")
+
+    def _run_once(self, shards: Sequence[ShardRef]) -> None:
         items = self._items(shards)
         try:
             for batch in stream(items, self._fill, self._classifier, self._decoders):
@@ -148,24 +171,31 @@ class ShardWork:
             self._settle(keep=0)
         except Exception as error:
             if self._open:
-                error.add_note(f"in shard {self._open[0].inputs.ref.id}")
+                error.add_note(f"in shard {self._open[0][0].shard.id}")
             raise
 
     def _items(self, shards: Sequence[ShardRef]) -> Iterator[Stored | ImageError]:
-        """Every image of every shard; opens a shard's sheet when its first image is asked for."""
+        """Every missing image of every shard; opens a shard's sheet when its first is asked for."""
         for shard in shards:
-            inputs = self._log.read(shard)
-            self._open.append(Sheet.of(self._job, inputs))
             self._send(Started(shard=shard.id))
-            yield from stored_items(inputs, image_column=self._job.settings.image_column)
+            missing = self._opening.missing(shard)
+            if missing is None:  # another run has done it since
+                self._send(Published(shard=shard.id, rows=0, errors=0))
+            elif len(missing.inputs) == 0:
+                self._commits.append(self._committer.submit(self._publish, missing, None))
+            else:
+                self._open.append((missing, Sheet.of(self._job, missing.inputs)))
+                yield from stored_items(
+                    missing.inputs, image_column=self._job.settings.image_column
+                )
 
     def _take(self, batch: Batch[Stored | ImageError, Decoding]) -> None:
         taken = 0
         while taken < len(batch.items):
-            sheet = self._open[0]
+            wanted, sheet = self._open[0]
             taken += sheet.fill(batch.outcomes, batch.predictions, taken)
             if sheet.missing == 0:
-                self._commits.append(self._committer.submit(self._publish, sheet))
+                self._commits.append(self._committer.submit(self._publish, wanted, sheet))
                 self._open.popleft()
                 self._settle(keep=1)
         self._done += len(batch.items)
@@ -175,32 +205,35 @@ class ShardWork:
     def _settle(self, keep: int) -> None:
         """Wait until at most `keep` commits are under way; raises what they raised."""
         while len(self._commits) > keep:
-            self._send(self._commits[0].result())
+            if (published := self._commits[0].result()) is not None:
+                self._send(published)
             self._commits.popleft()
 
-    def _publish(self, sheet: Sheet) -> Published:
-        shard = sheet.inputs.ref
-        model = self._job.model
-        table = build_table(
+    def _publish(self, wanted: Missing, sheet: Sheet | None) -> Published | None:
+        """Bring a shard's file up to date; None where that has to be tried again."""
+        shard = wanted.shard
+        table = None if sheet is None else self._table(sheet)
+        try:
+            outcome = self._closing.complete(wanted, table, self._provenance)
+        except LockedError as error:
+            self._again[shard] = str(error)
+            return None
+        if outcome is Outcome.OUTDATED:
+            self._again[shard] = "other runs keep changing what is to be in it"
+            return None
+        errors = 0 if table is None else table.column("label").null_count
+        return Published(shard=shard.id, rows=len(wanted.inputs), errors=errors)
+
+    def _table(self, sheet: Sheet) -> Table:
+        return build_table(
             sheet.inputs,
             sheet.results(),
-            labels=model.labels,
+            labels=self._job.model.labels,
             ranking=self._job.ranking,
             run_id=self._job.run_id,
             predicted_at=datetime.now(UTC),
             kept=self._job.kept,
         )
-        key = work_key(shard, model_id=model.model_id, schema_version=WORK_SCHEMA)
-        footer = footer_of(table, self._provenance, work_key=key)
-        publish(
-            table,
-            footer,
-            tree=self._job.tree,
-            model_id=model.model_id,
-            shard_id=shard.id,
-            replace=self._job.settings.overwrite,
-        )
-        return Published(shard=shard.id, rows=footer.rows, errors=footer.errors)
 
     def close(self) -> None:
         """Wait for the threads; what is not published is given up."""

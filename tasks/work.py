@@ -82,7 +82,8 @@ class Work:
                 self._reach("classifier")
                 checks = self._try_out(job, classifier, order)
                 self._send(self._ready(opened, decision, checks))
-                with ShardWork(job, classifier, decision, fill, self._send) as work:
+                partly = {shard: bytes.fromhex(bits) for shard, bits in order.partly.items()}
+                with ShardWork(job, classifier, decision, fill, self._send, partly) as work:
                     work.run(order.shards)
 
     def _ready(self, opened: Opened, decision: Decision, checks: tuple[Check, ...] | None) -> Ready:

@@ -198,10 +198,9 @@ def test_overwrite_classifies_again_and_never_loses_a_row(zoo, tmp_path):
     out = tmp_path / "out"
     run(images, "--model", MODEL, "--output", out, "--run-id", "first")
     (images / "b.png").rename(tmp_path / "b.png")
-    code, answer, _ = run(images, "--model", MODEL, "--output", out, "--overwrite")
-    assert code == 2
-    assert "1 images have rows in the same files as those listed" in answer["error"]
-    assert {row["run_id"] for row in rows(out).values()} == {"first"}
+    _, answer, _ = run(images, "--model", MODEL, "--output", out, "--overwrite")
+    assert (answer["images"], answer["rows_written"]) == (1, 1)
+    assert rows(out)["b.png"]["run_id"] == "first"
     (tmp_path / "b.png").rename(images / "b.png")
     again = ("--overwrite", "--run-id", "second")
     code, answer, _ = run(images, "--model", MODEL, "--output", out, *again)

@@ -156,8 +156,8 @@ def rows(tree: OutputTree, model_id: str = "m@1") -> dict[bytes, dict[str, objec
 
 
 def states(tree: OutputTree, model_id: str = "m@1") -> World:
-    """Every image in the table, with the state that its row is of."""
+    """Every image in the table, with the state that its row is of; 0 for one that was not found."""
     return {
-        key: -row["width"] if row["status"] == "error" else row["width"]
+        key: (row["width"] or 0) * (-1 if row["status"] == "error" else 1)
         for key, row in rows(tree, model_id).items()
     }
