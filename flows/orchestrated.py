@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.roots import allowed_roots
 from flows.server import ServerError, TemporaryServer
 from flows.session import Session, joined
 from tasks.prepare import prepare
@@ -40,7 +41,7 @@ def run_under_prefect(settings: Settings, session: Session) -> Summary:
         ServerError: There is no API to record the run.
     """
     # Before anything slow is started, so that a mistake in the model or the output shows at once.
-    session.job = prepare(settings)
+    session.job = prepare(settings, allowed=allowed_roots())
     home = Path(settings.output) / "state" / "prefect"
     _set_defaults(home)
     with _api(home):

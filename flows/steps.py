@@ -14,6 +14,7 @@ import tasks.plan
 import tasks.prepare
 from flows.artifacts import progress_artifact, summary_artifact
 from flows.retry import delays, retry_condition
+from flows.roots import allowed_roots
 from flows.session import Session
 from tasks.finish import Summary
 from tasks.job import Job, Outcome, Plan
@@ -34,7 +35,7 @@ KEPT: dict[str, Any] = {
 
 def prepare(settings: Settings, session: Session) -> Job:
     """Check the request; what the command line has prepared already is not prepared twice."""
-    return session.job or tasks.prepare.prepare(settings)
+    return session.job or tasks.prepare.prepare(settings, allowed=allowed_roots())
 
 
 def plan(job: Job) -> Plan:

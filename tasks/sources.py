@@ -43,4 +43,7 @@ def sources_of(job: Job) -> list[Source]:
         keep_all=ALL in keep,
         present=tuple(name for name, _ in recorded_columns(job.tree).kept),
     )
-    return open_sources(settings.sources, options, settings.input_format)
+    sources = open_sources(settings.sources, options, settings.input_format)
+    for source in sources:
+        source.allowed = None if job.allowed is None else job.allowed.roots
+    return sources

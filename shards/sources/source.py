@@ -16,6 +16,7 @@ from shards.errors import ArchiveError, NoImagesError
 from shards.inputs import InputBatch
 from shards.kept import column_name
 from shards.names import SEPARATOR
+from shards.within import within
 
 __all__ = ["BATCH_ROWS", "ListingOptions", "Source", "in_batches"]
 
@@ -75,6 +76,7 @@ class Source(ABC):
         damaged: Archives of which nothing was handed on: which, where, and why.
         kinds: Columns that came with the images so far, and their kinds (shards.kept).
         limit: Images that are wanted; None for all.
+        allowed: Where they may lie (shards.within); None for anywhere.
         whole: Containers that were read to their end: what is not listed of them is not in them.
     """
 
@@ -88,6 +90,7 @@ class Source(ABC):
         self.damaged: list[str] = []
         self.kinds: dict[str, str] = {}
         self.limit: int | None = None
+        self.allowed: tuple[str, ...] | None = None
         self.whole: set[bytes] = set()
 
     @abstractmethod
@@ -101,12 +104,13 @@ class Source(ABC):
             limit: Stop after so many; None lists all.
 
         Raises:
-            SourceError: Something cannot be read, so that images would be missing.
+            SourceError: Something cannot be read, so that images would be missing; or an image
+                lies where it may not.
             ArchiveError: There is no image, and a damaged archive.
             NoImagesError: There is no image; the message says what there is.
         """
         self.limit = limit
-        for batch in self._batches():
+        for batch in within(self._batches(), self.allowed):
             if limit is not None and self.listed + len(batch) >= limit:
                 batch = batch.slice(0, limit - self.listed)
             self.listed += len(batch)

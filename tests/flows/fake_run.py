@@ -63,7 +63,7 @@ def begin(step: str, settings) -> None:
         raise ERRORS[error]()
 
 
-def prepare(settings, run_id=None):
+def prepare(settings, run_id=None, allowed=None):
     begin("prepare", settings)
     return SimpleNamespace(settings=settings, run_id="fake")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
@@ -129,6 +131,7 @@ def test_a_place_elsewhere_is_refused_for_each_parameter(place, name, text):
     "text",
     [
         "allowed/*/../../forbidden/*.jpg",
+        "allowed/way_out/*.jpg",
         "*/secret.jpg",
         "/{etc,allowed}/a.jpg",
         "file:///etc/passwd",
@@ -200,6 +203,31 @@ def test_commands_end_with_exit_code_2(place, main, arguments, capsys):
     assert main(arguments) == 2
     assert "allowed root" in capsys.readouterr().err
     assert os.listdir(place / "forbidden") == ["options.toml"]
+
+
+@pytest.mark.parametrize("kind", ["list", "table", "pattern", "link", "tar"])
+def test_what_lists_tables_and_patterns_name_is_held_against_the_roots(
+    tmp_path, kind, capsys, monkeypatch
+):
+    allowed, secret = tmp_path / "allowed", tmp_path / "secret"
+    shutil.copytree(DIGITS / "images", allowed / "images")
+    shutil.copytree(DIGITS / "images", secret)
+    image = min(secret.rglob("*.png"))
+    named = {"list": "images.txt", "table": "images.csv", "link": "links.txt"}
+    (allowed / "images.txt").write_text(f"{allowed / 'images' / image.name}\n{image}\n")
+    (allowed / "images.csv").write_text(f"path\n{image}\n")
+    (allowed / "links.txt").write_text("way_out/" + image.name)
+    (allowed / "way_out").symlink_to(secret)
+    with tarfile.open(secret / "a.tar", "w") as archive:
+        archive.add(image, "a.png")
+    (allowed / "linked.tar").symlink_to(secret / "a.tar")
+    images = str(allowed / named.get(kind, "linked.tar"))
+    arguments = [images, "-m", str(DIGITS / "model"), "-o", str(allowed / "out"), "--direct"]
+
+    monkeypatch.setenv(VARIABLE, f"{allowed}:{DIGITS}")
+    assert classify_command.main(arguments) == 2
+    assert "does not lie in an allowed root once links are followed" in capsys.readouterr().err
+    assert list((allowed / "out").rglob("*.parquet")) == []
 
 
 @pytest.mark.parametrize("flow", [classify_dir, build_engine])
