@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from flows.retry import retried
 from flows.roots import allowed_roots
-from flows.roots import allowed_roots
 from flows.session import Session
 from tasks.device_process import Standby
 from tasks.settings import Settings

@@ -16,7 +16,6 @@ from shards.ranking import Ranking
 from shards.shard_ref import ShardRef
 from shards.upkeep import Again, Upkeep
 from tasks.allowed_roots import AllowedRoots
-from tasks.allowed_roots import AllowedRoots
 from tasks.messages import Ready
 from tasks.settings import Settings
 from tasks.version import tool_version
@@ -38,7 +37,6 @@ class Job:
         model: Loaded, wrapped, with its labels.
         tree: The output, writable.
         allowed: Where images may lie; None for anywhere.
-        allowed: Where images may lie; None for anywhere.
         kept: Columns that come with the images, as in OptionalColumns; known once the first run
             has listed them.
     """
@@ -48,7 +46,6 @@ class Job:
     started_at: datetime
     model: Model
     tree: OutputTree
-    allowed: AllowedRoots | None = None
     allowed: AllowedRoots | None = None
     kept: tuple[tuple[str, str], ...] = ()
 
