@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryFile, gettempdir
 from types import TracebackType
 from typing import IO, Self
 
@@ -18,10 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from shards.inputs import INPUT_SCHEMA
+from shards.output import output_errors
 
 __all__ = ["Sorter"]
 
-# 15 MB of rows with keys of 70 bytes, held four times while they are sorted; 80 runs for ten million images.
+# 15 MB of rows with keys of 70 bytes, held four times while they are sorted; ten million images
+# are 80 runs.
 RUN_ROWS = 1 << 17
 
 # Rows of a run that are in memory while runs are merged.
@@ -53,7 +55,7 @@ class Sorter:
         """Add rows in INPUT_SCHEMA.
 
         Raises:
-            OSError: They cannot be set aside: the disk is full.
+            OutputError: They cannot be set aside.
         """
         numbers = pa.array(np.arange(self.rows, self.rows + len(rows)))
         self._pending.append(rows.append_column(_SCHEMA.field("number"), numbers))
@@ -104,10 +106,13 @@ class _Run:
     """
 
     def __init__(self, rows: pa.Table, directory: Path | None) -> None:
-        self._file: IO[bytes] = TemporaryFile(dir=directory)  # noqa: SIM115 - lives as long as this
-        options = pa.ipc.IpcWriteOptions(compression="lz4")
-        with pa.ipc.new_file(self._file, _SCHEMA, options=options) as writer:
-            writer.write_table(rows, max_chunksize=BLOCK_ROWS)
+        place = directory or Path(gettempdir())
+        with output_errors("sort the names of images in", place):
+            self._file: IO[bytes] = TemporaryFile(dir=place)  # noqa: SIM115 - lives as long as this
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with pa.ipc.new_file(self._file, _SCHEMA, options=options) as writer:
+                writer.write_table(rows, max_chunksize=BLOCK_ROWS)
+            self._file.flush()
         self._reader = pa.ipc.open_file(self._file)
         self._next = 0
         self.head = rows.slice(0, 0)

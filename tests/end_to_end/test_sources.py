@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from shards.names import key_of
 from tests.shards.sources.archives import tar
 
 ROOT = Path(__file__).parent.parent.parent
@@ -42,14 +43,17 @@ def rows(out: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory) -> dict[str, tuple[bytes, str]]:
-    """Name to content and label of each image of the example, from the directory itself."""
+    """Name to content and label of two classes of the example, from directories themselves."""
     out = tmp_path_factory.mktemp("reference") / "out"
-    code, summary, _ = run(DIGITS / "images", "--output", out)
+    code, summary, _ = run(
+        *(DIGITS / "images" / name for name in ("one", "eight")), "--output", out
+    )
     assert code == 0
-    table = rows(out)
-    assert summary["images"] == len(table) >= 10
+    table = {key_of(row["uri"]).decode(): row["label"] for row in rows(out).values()}
+    assert summary["images"] == len(table) >= 60
     return {
-        name: ((DIGITS / "images" / name).read_bytes(), row["label"]) for name, row in table.items()
+        os.path.relpath(path, DIGITS / "images"): (Path(path).read_bytes(), label)
+        for path, label in table.items()
     }
 
 
@@ -67,7 +71,7 @@ def containers(folder: Path, digits: dict[str, tuple[bytes, str]]) -> dict[str, 
     (folder / "list.txt").write_text(names)
     pq.write_table(pa.table({"uri": list(digits)}), folder / "paths.parquet")
     return {
-        "pattern": [f"{DIGITS}/images/**/digit-*"],
+        "pattern": [f"{DIGITS}/images/[oe][ni]*/**/digit-*"],
         "files": [DIGITS / "images" / name for name in digits],
         "tar": [f"{folder}/d-{{0..1}}.tar"],
         "parquet": [folder / "images.parquet"],
@@ -86,7 +90,7 @@ def test_labels_are_the_same_whatever_holds_the_images(tmp_path, digits, kind):
     arguments = containers(tmp_path, digits)[kind]
     stdin = (tmp_path / "list.txt").read_bytes() if kind == "stdin" else b""
     out = tmp_path / "out"
-    code, summary, said = run(*arguments, "--output", out, "--shard-size", 100, stdin=stdin)
+    code, summary, said = run(*arguments, "--output", out, "--shard-size", 20, stdin=stdin)
     assert (code, summary["images"], summary["errors"]) == (0, len(digits), 0), said
     table = rows(out)
     labels = sorted(row["label"] for row in table.values())
@@ -98,8 +102,8 @@ def test_labels_are_the_same_whatever_holds_the_images(tmp_path, digits, kind):
     record = json.loads((out / "runs" / summary["run_id"] / "run.json").read_text())
     kinds = {"tar": "webdataset", "parquet": "parquet", "pattern": "files", "files": "files"}
     assert record["listed_by_source"] == {kinds.get(kind, "manifest"): len(digits)}
-    if kind != "stdin":
-        code, again, _ = run(*arguments, "--output", out, "--shard-size", 100)
+    if kind in ("tar", "csv"):
+        code, again, _ = run(*arguments, "--output", out, "--shard-size", 20)
         assert (code, again["rows_written"], again["skipped"]) == (0, 0, len(digits))
 
 
@@ -145,9 +149,7 @@ def test_what_a_manifest_names_and_is_not_there_is_a_row(tmp_path, digits):
     ("arguments", "code", "words"),
     [
         (["nowhere"], 2, "no such file or directory: nowhere"),
-        (["https://example.org/x.jpg"], 2, "web addresses are not read"),
         (["shard-{000000..000009}.tar"], 2, "shard-000000.tar of shard-{000000..000009}.tar"),
-        ([os.devnull], 2, "--input-format"),
     ],
 )
 def test_mistakes_are_explained(tmp_path, arguments, code, words):

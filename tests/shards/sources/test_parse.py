@@ -314,6 +314,24 @@ def test_metadata_of_an_imagefolder(place, suffix):
     assert source.ignored["metadata_without_image"] == 1
 
 
+def test_a_damaged_group_of_a_table_costs_its_own_rows(place):
+    images = [{"bytes": bytes([n]) * 3000, "path": None} for n in range(6)]
+    path = place / "d.parquet"
+    pq.write_table(
+        pa.table({"image": images}), path, row_group_size=2, write_page_checksum=True,
+        compression="none", use_dictionary=False, write_statistics=False,
+    )  # fmt: skip
+    content = path.read_bytes()
+    where = content.index(bytes([3]) * 3000)
+    path.write_bytes(content[:where] + b"?" + content[where + 1 :])
+    found = list(contents("d.parquet").values())
+    assert found[2:4] == ["read_error"] * 2
+    assert [*found[:2], *found[4:]] == [bytes([n]) * 3000 for n in (0, 1, 4, 5)]
+    path.write_bytes(content[:-9])
+    with pytest.raises(ArchiveError, match=r"d\.parquet"):
+        contents("d.parquet", "parquet")
+
+
 def test_class_labels_of_hugging_face(place):
     info = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["cat", "dog"]}}}}
     images = [{"bytes": b"x", "path": None}, {"bytes": None, "path": "gone.jpg"}]

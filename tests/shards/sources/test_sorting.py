@@ -1,3 +1,5 @@
+import errno
+import io
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shards.errors import OutputError
 from shards.inputs import InputBatch
 from shards.sources import sorting
 from shards.sources.sorting import Sorter
@@ -49,6 +52,20 @@ def test_what_is_set_aside_leaves_no_file(tmp_path, monkeypatch):
             sorter.add(rows([b"%03d" % (n * 37 % 100) for n in range(start, start + 5)]))
         assert sum(map(len, sorter.tables())) == 100
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_is_full_is_told(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, content):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sorting, "RUN_ROWS", 10)
+    monkeypatch.setattr(sorting, "TemporaryFile", lambda dir: Full())
+    with (
+        Sorter(tmp_path) as sorter,
+        pytest.raises(OutputError, match=r"No space .*The disk is full"),
+    ):
+        sorter.add(rows([b"%d" % n for n in range(10)]))
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
