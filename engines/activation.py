@@ -295,9 +295,10 @@ class _Values:
 
     def maker(self, name: str) -> str | None:
         """The operator that makes a value, behind those that only reshape it."""
-        node = self._producers.get(name)
+        producers = dict(self._producers)  # emptied on the way: an invalid graph may be a circle
+        node = producers.pop(name, None)
         while node is not None and node.op_type in _KEEPS_VALUES:
-            node = self._producers.get(node.input[0])
+            node = producers.pop(node.input[0], None)
         return None if node is None else str(node.op_type)
 
     def clips_wider_than_probabilities(self, node: NodeProto) -> bool:

@@ -299,6 +299,15 @@ def test_flags_that_a_uint8_model_cannot_honour_are_refused(tmp_path, flags, nam
             load(folder, overrides=PreprocessOverrides(**flags))
 
 
+def test_a_graph_that_goes_in_a_circle_is_refused_and_not_followed(tmp_path):
+    proto = Tiny(output_name="y").proto()
+    proto.graph.node[-1].output[0] = "rows"
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["again"], ["y"]))
+    proto.graph.node.append(onnx.helper.make_node("Identity", ["y"], ["again"]))
+    with pytest.raises(ModelError, match="the graph is not acyclic"):
+        load(write(tmp_path / "tiny", proto=proto))
+
+
 def test_a_graph_that_is_no_valid_model_is_refused(tmp_path):
     proto = Tiny().proto()
     proto.graph.node[1].input[0] = "nowhere"
