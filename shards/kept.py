@@ -21,6 +21,7 @@ __all__ = [
     "column_name",
     "extras_array",
     "kept_column",
+    "kept_columns",
     "kind_of_type",
     "kind_of_value",
     "parsed_extras",
@@ -139,6 +140,16 @@ def parsed_extras(extras: pa.Array | None, rows: int) -> list[dict[str, Any]]:
     if extras is None:
         return [{}] * rows
     return [{} if text is None else json.loads(text) for text in extras.to_pylist()]
+
+
+def kept_columns(
+    extras: pa.Array | None, rows: int, columns: Sequence[tuple[str, str]]
+) -> dict[str, pa.Array]:
+    """Make columns of the table, given by name and kind, of what came with its images."""
+    if not columns:
+        return {}
+    values = parsed_extras(extras, rows)
+    return {name: kept_column(values, name, kind) for name, kind in columns}
 
 
 def kept_column(rows: Sequence[Mapping[str, Any]], name: str, kind: str) -> pa.Array:

@@ -20,7 +20,7 @@ from shards.columns import OptionalColumns
 from shards.errors import ErrorKind
 from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, Provenance
 from shards.inputs import ShardInputs
-from shards.kept import KINDS, kept_column, parsed_extras
+from shards.kept import KINDS, kept_columns
 from shards.names import file_names_of, uris_of
 from shards.ranking import ENTRY, Ranking, list_array, topk_column, wide_columns
 from shards.seal import BLANK, SEAL_KEY, seal
@@ -159,8 +159,7 @@ def build_table(
     if predicted_at.tzinfo is None:
         raise ValueError(f"predicted_at needs a timezone: {predicted_at}")
     errors = _with_invalid_scores(results)
-    failed = np.zeros(rows, np.bool_)
-    failed[list(errors)] = True
+    failed = np.isin(np.arange(rows), list(errors))
     names = pa.array(labels, pa.string())
     best = pa.array(results.label_ids[:, 0], mask=failed)
     kinds, texts = _error_columns(rows, errors)
@@ -189,10 +188,7 @@ def build_table(
         wide=ranking.wide,
         kept=tuple(kept),
     )
-    columns |= wide_columns(*ranked)
-    if kept:
-        values = parsed_extras(inputs.extras, rows)
-        columns |= {name: kept_column(values, name, kind) for name, kind in kept}
+    columns |= wide_columns(*ranked) | kept_columns(inputs.extras, rows, kept)
     return pa.table(columns, schema=schema_v1(optional))
 
 

@@ -122,6 +122,14 @@ def test_a_damaged_archive_is_an_exit_code_and_the_others_are_done(tmp_path, dig
     (tmp_path / "cut.tar").write_bytes(whole)
     code, summary, _ = run(tmp_path / "good.tar", tmp_path / "cut.tar", "--output", out)
     assert (code, summary["images"], summary["rows_written"]) == (0, 2 * len(digits), len(digits))
+    # Packed again with the first image replaced and the last left out.
+    members = [(members[0][0], members[1][1]), *members[1:-1]]
+    (tmp_path / "cut.tar").write_bytes(tar(members))
+    code, summary, _ = run(tmp_path / "good.tar", tmp_path / "cut.tar", "--output", out, "--prune")
+    assert (code, summary["images"]) == (0, 2 * len(digits) - 1)
+    table = rows(out)
+    assert len(table) == 2 * len(digits) - 1
+    assert table[f"cut.tar!{members[0][0]}"]["label"] == digits[members[1][0]][1]
 
 
 def test_a_damaged_archive_alone_fails(tmp_path):

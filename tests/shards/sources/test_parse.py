@@ -238,6 +238,21 @@ def test_a_damaged_archive_keeps_nothing_and_the_others_all(place):
         list(alone.batches())
 
 
+def test_only_what_was_looked_for_in_vain_is_gone(place):
+    (place / "s-1.tar").write_bytes((place / "s-1.tar").read_bytes()[:1024])
+    [source] = open_sources(["s-*.tar"], options())
+    list(source.batches())
+    keys = {
+        "s-0.tar\0x/00.jpg": True,  # not listed, says who asks: the archive was read to its end
+        "s-1.tar\0x/10.jpg": False,
+        "s-9.tar\0x/90.jpg": True,
+        "one.jpg": False,
+        "none.jpg": True,
+    }
+    gone = source.gone([os.fsencode(place / key) for key in keys] + [b"s3://bucket/a.jpg"])
+    assert gone == [*keys.values(), False]
+
+
 def test_an_archive_that_changed_since_is_not_read(place):
     [source] = open_sources(["s-0.tar"], options())
     [batch] = source.batches()
