@@ -301,7 +301,7 @@ class Worker:
         Raises:
             WorkerLostError: An image takes longer than `timeout_s`.
         """
-        look_s = min(LOOK_S, timeout_s / 4)
+        look_s = min(LOOK_S, timeout_s / 20)
         answer = select.poll()
         answer.register(self._channel, select.POLLIN)
         last, spent, now = self._at(), 0.0, time.monotonic()
@@ -311,7 +311,8 @@ class Worker:
             row, doing = at
             spent = spent + min(now - before, 2 * look_s) if at == last else 0.0
             last = at
-            if spent > timeout_s and 0 <= row < count and doing == DECODING:
+            # It was there before the look that saw it, and is to be a row before its time is up.
+            if spent + 2 * look_s >= timeout_s and 0 <= row < count and doing == DECODING:
                 text = f"not decoded after {timeout_s:g} s"
                 raise WorkerLostError(row, ImageError(ErrorKind.DECODE_TIMEOUT, text))
 

@@ -9,6 +9,7 @@ status of a worker, the process id belongs to nobody else.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import socket
@@ -53,6 +54,8 @@ def main(control: int) -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     tune_allocator(keep_bytes=KEPT_BYTES)
+    gc.collect()
+    gc.freeze()  # workers neither look at what was imported, nor copy its pages for that
     workers: set[int] = set()
     with socket.socket(fileno=control) as channel:
         while True:
