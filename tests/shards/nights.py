@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 
 from shards.commit import Outcome
 from shards.errors import ErrorKind
+from shards.footer import WORK_SCHEMA, read_footer
 from shards.inputs import InputBatch
 from shards.output import OutputTree
-from shards.plan import PlanLog, PlanUpdate, Prune
+from shards.plan import PlanLog, PlanUpdate, Prune, work_key
 from shards.predictions import build_table
 from shards.ranking import Ranking
 from shards.upkeep import Again, Missing, Upkeep
@@ -161,3 +162,19 @@ def states(tree: OutputTree, model_id: str = "m@1") -> World:
         key: (row["width"] or 0) * (-1 if row["status"] == "error" else 1)
         for key, row in rows(tree, model_id).items()
     }
+
+
+def revisions(tree: OutputTree, model_id: str) -> dict[str, int]:
+    """By shard, the number of the last plan that its file agrees with."""
+    log = PlanLog(tree, tool_version="0.1.0")
+    found = {}
+    for shard in log.shards():
+        footer = read_footer(tree.shard_path(model_id, shard.id))
+        if footer is not None:
+            found[shard.id] = next(
+                revision.revision
+                for revision in log.history(shard)
+                if work_key(revision, model_id=model_id, schema_version=WORK_SCHEMA)
+                == footer.work_key
+            )
+    return found

@@ -2,8 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +20,14 @@ from hypothesis.stateful import (
     rule,
 )
 
+from shards import locks
+from shards.errors import LockedError
 from shards.output import OutputTree
 from tests.shards import nights
 from tests.shards.nights import ROOT, Night, World
 
 MODELS = ("m@1", "other@2")
-NUMBERS = st.integers(0, 11)
+NUMBERS = st.integers(0, 5)
 STEPS = ("fsync", "link", "replace", "unlink")
 
 
@@ -38,7 +40,7 @@ class Nights(RuleBasedStateMachine):
 
     runs = Bundle("runs")
 
-    @initialize(count=st.integers(1, 8))
+    @initialize(count=st.integers(1, 5))
     def begin(self, count):
         self.stack = ExitStack()
         directory = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="nights-"))
@@ -48,6 +50,7 @@ class Nights(RuleBasedStateMachine):
         self.number = 0
         self.seen: dict[str, set[bytes]] = {model: set() for model in MODELS}
         self.pruning = 0
+        self.revisions: dict[tuple[str, str], int] = {}
 
     @rule(numbers=st.sets(NUMBERS, min_size=1, max_size=3), broken=st.booleans())
     def change(self, numbers, broken):
@@ -85,11 +88,33 @@ class Nights(RuleBasedStateMachine):
         for _ in range(count):
             next(run, None)
 
+    @rule(
+        run=runs, step=st.integers(1, 12), model_id=st.sampled_from(MODELS), count=st.integers(1, 9)
+    )
+    def overtake(self, run, step, model_id, count):
+        """Stop a run before it changes the file system for the n-th time, and do another one."""
+        self.number += 1
+        night = Night(run_id=f"run-{self.number}", model_id=model_id)
+        overtaken = False
+
+        def others() -> None:
+            nonlocal overtaken
+            if not overtaken:
+                overtaken = True
+                with suppress(LockedError):  # by the run that is stopped: this one fails
+                    nights.run(self.tree, night, dict(self.world))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(locks, "PATIENCE_S", 0.0)
+            at_step(patched, step, others)
+            for _ in range(count):
+                next(run, None)
+
     @rule(run=consumes(runs), step=st.integers(1, 12))
     def kill(self, run, step):
         """Let a run go on, and kill it before it changes the file system for the n-th time."""
         with pytest.MonkeyPatch.context() as patched:
-            kill_at(patched, step)
+            at_step(patched, step, killed)
             try:
                 for _ in run:
                     pass
@@ -121,6 +146,14 @@ class Nights(RuleBasedStateMachine):
             assert not lost & set(self.world) or self.pruning, "rows of images that are there"
             self.seen[model_id] = found
 
+    @invariant()
+    def no_file_goes_back(self):
+        """What a file holds is never replaced by what an older plan said."""
+        for model_id in MODELS:
+            for shard, revision in nights.revisions(self.tree, model_id).items():
+                assert revision >= self.revisions.get((model_id, shard), 0)
+                self.revisions[model_id, shard] = revision
+
     def teardown(self):
         self.stack.close()
 
@@ -129,15 +162,20 @@ def key(number: int) -> bytes:
     return ROOT + b"/%02d.jpg" % number
 
 
-def kill_at(patched, step: int) -> None:
+def killed() -> None:
+    raise Killed
+
+
+def at_step(patched, step: int, happens: Callable[[], None]) -> None:
+    """Let something happen before the step-th change of the file system, and each after it."""
     left = step
 
     def counted(function):
         def call(*arguments, **options):
             nonlocal left
             left -= 1
-            if left <= 0:  # whatever a `finally` would still do, it does not
-                raise Killed
+            if left <= 0:  # once killed, what a `finally` would still do is not done
+                happens()
             return function(*arguments, **options)
 
         return call
