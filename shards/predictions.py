@@ -142,7 +142,8 @@ def build_table(
 ) -> pa.Table:
     """Make a shard's rows, in the order of its images.
 
-    An image whose scores are not finite numbers becomes an error row (invalid_scores) here.
+    An image whose best score is not a finite number, or that has a NaN among its scores, becomes
+    an error row (invalid_scores) here. A later score of -inf is of a class that the model masks.
 
     Args:
         inputs: The shard's images.
@@ -277,7 +278,9 @@ def _check_shapes(rows: int, results: ShardResults) -> None:
 
 
 def _with_invalid_scores(results: ShardResults) -> dict[int, tuple[ErrorKind, str]]:
-    invalid = np.flatnonzero(~np.isfinite(results.scores).all(axis=1)).tolist()
+    scores = results.scores
+    sound = (scores < np.inf).all(axis=1) & (scores[:, 0] > -np.inf)  # a NaN is not below either
+    invalid = np.flatnonzero(~sound).tolist()
     text = "the model's scores for this image are not finite numbers"
     return dict.fromkeys(invalid, (ErrorKind.INVALID_SCORES, text)) | dict(results.errors)
 
@@ -297,9 +300,10 @@ def _error_columns(
 def _margins(scores: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array:
     if scores.shape[1] < 2:
         return pa.nulls(len(scores), pa.float32())
+    alone = failed | ~np.isfinite(scores[:, 1])
     margins = np.zeros(len(scores), np.float32)
-    np.subtract(scores[:, 0], scores[:, 1], out=margins, where=~failed)  # inf - inf warns
-    return pa.array(margins, mask=failed)
+    np.subtract(scores[:, 0], scores[:, 1], out=margins, where=~alone)  # inf - inf warns
+    return pa.array(margins, mask=alone)
 
 
 def _lists(values: NDArray[np.float32], failed: NDArray[np.bool_]) -> pa.Array:

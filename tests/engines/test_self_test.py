@@ -72,8 +72,10 @@ class TestSoundModels:
         )
         assert worst(check(replace(model, graph=graph.SerializeToString())).values()) == "passed"
 
-    def test_whose_masked_classes_are_minus_infinity_pass(self):
-        weights = loaded(Tiny(size=(16, 16)))
+    @pytest.mark.parametrize("activation", ["softmax", "none"])
+    def test_whose_masked_classes_are_minus_infinity_pass(self, activation):
+        weights = loaded(Tiny(size=(16, 16)), activation=activation, top_k=7)
+        weights = replace(weights, sources={"activation": "--activation"})
         graph = onnx.ModelProto.FromString(weights.graph)
         bias = next(t for t in graph.graph.initializer if t.name == "bias")
         values = onnx.numpy_helper.to_array(bias).copy()

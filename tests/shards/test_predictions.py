@@ -214,6 +214,29 @@ def test_scores_that_are_no_numbers_make_error_rows():
     assert "not finite" in rows[1]["error"]
 
 
+@pytest.mark.parametrize(
+    ("rank", "value", "kind"),
+    [
+        (0, -np.inf, "invalid_scores"),
+        (0, np.inf, "invalid_scores"),
+        (0, np.nan, "invalid_scores"),
+        (1, np.nan, "invalid_scores"),
+        (1, np.inf, "invalid_scores"),
+        (1, -np.inf, None),
+        (2, -np.inf, None),
+    ],
+)
+def test_a_masked_class_behind_the_best_is_no_error(rank, value, kind):
+    """As of `--activation none`, where the graph masks classes with -inf."""
+    found = results(2)
+    found.scores[1, rank:] = value
+    rows = table(shard_inputs(PATHS[:2]), found).to_pylist()
+    assert [row["error_kind"] for row in rows] == [None, kind]
+    if kind is None:
+        assert [entry["score"] for entry in rows[1]["topk"]][rank:] == [value] * (3 - rank)
+        assert (rows[1]["score_margin"] is None) == (rank == 1)
+
+
 def test_the_first_reason_is_kept_when_scores_are_no_numbers_either():
     found = results(1, errors={0: (ErrorKind.EMPTY, "the file is empty")})
     found.scores[0] = np.nan
