@@ -16,6 +16,7 @@ from pathlib import Path
 
 from engines.errors import ModelError
 from engines.labels import LABEL_FILES
+from engines.preprocess.config_file import is_there
 from engines.preprocess.sidecars import config_folders
 
 __all__ = ["Location", "locate"]
@@ -53,7 +54,8 @@ def locate(path: Path) -> Location:
         path: An .onnx file, or a folder that holds one.
 
     Raises:
-        ModelError: There is none, or several; the message lists what is there.
+        ModelError: There is none, or several; the message lists what is there. Or what lies beside
+            it is a link that leads nowhere.
     """
     try:
         is_folder = path.is_dir()
@@ -82,14 +84,14 @@ def _configured(path: Path) -> Path:
     """The folder that names the classes: the one given, or the model's around its weights."""
     nearest, *around = config_folders(path)
     for folder in around:
-        if (folder / TRITON_CONFIG).is_file() or (_names(folder) and not _names(nearest)):
+        if is_there(folder / TRITON_CONFIG) or (_names(folder) and not _names(nearest)):
             return folder
     return nearest
 
 
 def _names(folder: Path) -> bool:
     """Whether a folder may name classes."""
-    return any((folder / name).is_file() for name in ("config.json", *LABEL_FILES))
+    return any(is_there(folder / name) for name in ("config.json", *LABEL_FILES))
 
 
 def _in_folder(folder: Path) -> Path:
@@ -110,7 +112,7 @@ def _in_folder(folder: Path) -> Path:
 
 def _below(folder: Path) -> Path:
     """Where weights lie that are not in the model's folder itself."""
-    if (folder / TRITON_CONFIG).is_file():
+    if is_there(folder / TRITON_CONFIG):
         versions = [path for path in folder.iterdir() if path.name.isdecimal() and path.is_dir()]
         return max(versions, key=lambda path: int(path.name), default=folder)
     return folder / WEIGHTS_FOLDER

@@ -21,7 +21,7 @@ from engines.labels import Labels, LabelType, find_labels
 from engines.locate import locate
 from engines.opset_runtime import settle_operators
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
-from engines.preprocess.config_file import read_json
+from engines.preprocess.config_file import is_there, read_json
 from engines.preprocess.overrides import flag
 from engines.probe import count_classes
 from engines.prune import drop_unused, unzip
@@ -153,8 +153,8 @@ def load_model(request: ModelRequest) -> Model:
         _check_takes_any_size(info, request.path)
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
-    config = read_json(config_file) if config_file.is_file() else {}
-    labels = _labels(request, where.folder, config, files.proto, keys, info, classes)
+    config = read_json(config_file) if is_there(config_file) else {}
+    labels = _labels(request, where.folder, config, metadata_props, keys, info, classes)
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes
     )
@@ -188,7 +188,7 @@ def _labels(
     request: ModelRequest,
     folder: Path,
     config: Mapping[str, object],
-    proto: ModelProto,
+    metadata_props: Mapping[str, str],
     keys: Mapping[str, Sequence[str]],
     info: GraphInfo,
     classes: int,
@@ -200,7 +200,7 @@ def _labels(
         file=request.labels,
         label_type=request.label_type,
         keys=keys.get(info.output_name, ()),
-        metadata_props={entry.key: entry.value for entry in proto.metadata_props},
+        metadata_props=metadata_props,
         preprocess=request.preprocess,
         output_name=info.output_name,
     )

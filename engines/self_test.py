@@ -63,7 +63,7 @@ class _Answers:
 
     @property
     def sound(self) -> NDArray[np.bool_]:
-        """Which images will have a label: a score of -inf may stand behind it, of a masked class."""
+        """Which images will have a label. A masked class may score -inf behind it."""
         below = (self.scores < np.inf).all(axis=1)  # a NaN is not
         return np.asarray(below & (self.scores[:, 0] > -np.inf))
 

@@ -22,6 +22,7 @@ from engines.labels.imagenet import (
 from engines.labels.names import ClassNames, LabelType, class_names, is_placeholder
 from engines.labels.text import literal_names
 from engines.labels.triton import triton_label_file
+from engines.preprocess.config_file import is_there
 
 __all__ = ["LABEL_FILES", "Labels", "find_labels"]
 
@@ -153,7 +154,7 @@ def _beside(folder: Path, output_name: str, classes: int) -> Iterator[Found]:
     if named is not None:
         yield read_label_file(named, classes=classes), f"config.pbtxt: label_filename {named.name}"
     for name in LABEL_FILES:
-        if (folder / name).is_file():
+        if is_there(folder / name):
             yield read_label_file(folder / name, classes=classes), name
 
 

@@ -10,10 +10,27 @@ from pathlib import Path
 from engines.errors import ModelError
 from engines.preprocess.spec import Triple
 
-__all__ = ["ConfigFields", "read_json"]
+__all__ = ["ConfigFields", "is_there", "read_json"]
 
 MAX_CONFIG_BYTES = 64 << 20
 """A config.json with 21,843 labels has 2 MiB; anything above this is another file."""
+
+
+def is_there(path: Path) -> bool:
+    """Whether a file lies beside a model.
+
+    Raises:
+        ModelError: A link lies there that leads nowhere, as in a copy of a cache without its blobs:
+            what it would say is not known, and to go on without it would be a guess.
+    """
+    if path.is_file():
+        return True
+    if path.is_symlink() and not path.exists():
+        raise ModelError(
+            f"{path} is a link to {path.readlink()}, which is not there; expected a file. Copy"
+            " the model with what its links lead to (cp -rL), or remove the link"
+        )
+    return False
 
 
 def read_json(path: Path) -> dict[str, object]:

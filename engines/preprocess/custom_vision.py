@@ -16,20 +16,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from engines.errors import ModelError
-from engines.preprocess.config_file import read_json
+from engines.preprocess.config_file import is_there, read_json
 from engines.preprocess.onnx_metadata import image_statement
 from engines.preprocess.overrides import PreprocessOverrides
 from engines.preprocess.statement import Statement, merge
 
-__all__ = [
-    "MANIFEST",
-    "PROPERTIES",
-    "custom_vision_statement",
-    "properties_statement",
-]
+__all__ = ["custom_vision_statement", "properties_statement"]
 
-MANIFEST = "cvexport.manifest"
-PROPERTIES = "metadata_properties.json"
+_MANIFEST = "cvexport.manifest"
+_PROPERTIES = "metadata_properties.json"
 
 _PREFIX = "CustomVision."
 _SAMPLE = "Custom Vision: resized as Microsoft's sample does"
@@ -46,13 +41,13 @@ def custom_vision_statement(folder: Path) -> Statement:
     Raises:
         ModelError: The model detects objects, or its files ask for what is not reproduced.
     """
-    if (folder / MANIFEST).is_file():
-        _check_manifest(read_json(folder / MANIFEST))
-    elif not (folder / PROPERTIES).is_file():
+    if is_there(folder / _MANIFEST):
+        _check_manifest(read_json(folder / _MANIFEST))
+    elif not is_there(folder / _PROPERTIES):
         return Statement()
-    if not (folder / PROPERTIES).is_file():
-        return _sampled(MANIFEST)
-    return properties_statement(read_json(folder / PROPERTIES), PROPERTIES)
+    if not is_there(folder / _PROPERTIES):
+        return _sampled(_MANIFEST)
+    return properties_statement(read_json(folder / _PROPERTIES), _PROPERTIES)
 
 
 def properties_statement(document: Mapping[str, object], name: str) -> Statement:
@@ -85,7 +80,7 @@ def _check_manifest(manifest: Mapping[str, object]) -> None:
     domain = manifest.get("DomainType", "Classification")
     if domain != "Classification":
         raise ModelError(
-            f"{MANIFEST}: DomainType is {domain!r}; expected 'Classification'. This model gives no"
+            f"{_MANIFEST}: DomainType is {domain!r}; expected 'Classification'. This model gives no"
             " scores of classes for a whole image"
         )
 

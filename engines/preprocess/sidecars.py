@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from engines.preprocess.config_file import read_json
+from engines.preprocess.config_file import is_there, read_json
 from engines.preprocess.custom_vision import custom_vision_statement
 from engines.preprocess.huggingface import huggingface_recipe, is_huggingface
 from engines.preprocess.onnx_metadata import image_statement, ultralytics_recipe
@@ -21,7 +21,6 @@ from engines.preprocess.triton import CONFIG, triton_statement
 
 __all__ = [
     "METADATA_KEY",
-    "SIDECAR_NAMES",
     "config_folders",
     "metadata_recipe",
     "recipe_from",
@@ -33,7 +32,7 @@ __all__ = [
 METADATA_KEY = "nightshift.preprocess"
 """Key in the ONNX file's metadata_props whose value is `PreprocessSpec.to_json`."""
 
-SIDECAR_NAMES = ("preprocessor_config.json", "processor_config.json", "config.json")
+_SIDECAR_NAMES = ("preprocessor_config.json", "processor_config.json", "config.json")
 """In this order: the first that tells the preprocessing decides."""
 
 _WEIGHT_FOLDERS = ("onnx",)
@@ -51,9 +50,9 @@ def sidecar_recipe(model: Path) -> Recipe | None:
     """
     for folder in config_folders(model):
         model_type = _model_type(folder / "config.json")
-        for name in SIDECAR_NAMES:
+        for name in _SIDECAR_NAMES:
             path = folder / name
-            if path.is_file():
+            if is_there(path):
                 recipe = recipe_from(read_json(path), name, model_type=model_type)
                 if recipe is not None:
                     return recipe
@@ -163,7 +162,7 @@ def _spec_recipe(spec: PreprocessSpec, origin: str) -> Recipe:
 
 
 def _model_type(config: Path) -> str | None:
-    if not config.is_file():
+    if not is_there(config):
         return None
     model_type = read_json(config).get("model_type")
     return model_type if isinstance(model_type, str) else None

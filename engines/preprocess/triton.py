@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from engines.errors import ModelError
+from engines.preprocess.config_file import is_there
 from engines.preprocess.recipe import Size
 from engines.preprocess.statement import Statement
 from engines.preprocess.text_proto import Message, TextProtoError, parse
@@ -53,7 +54,7 @@ def read_triton(folder: Path) -> TritonConfig | None:
         ModelError: It cannot be read.
     """
     file = folder / CONFIG
-    if not file.is_file():
+    if not is_there(file):
         return None
     try:
         with file.open("rb") as stream:

@@ -103,6 +103,31 @@ def test_a_model_cannot_be_changed(tmp_path):
     assert len(repr(model)) < 3000
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("config.json", None),
+        ("preprocessor_config.json", None),
+        ("config.pbtxt", {}),
+        ("labels.txt", {}),
+        ("cvexport.manifest", {}),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(tmp_path, name, config):
+    """As in a copy of the hub's cache without its blobs: classes would be called LABEL_0."""
+    processor = None if name == "cvexport.manifest" else PROCESSOR
+    folder = write(tmp_path / "tiny", config=config, processor=processor)
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to("../../blobs/c0ffee")
+    with pytest.raises(ModelError, match=rf"{name} is a link to \.\./\.\./blobs/c0ffee.*cp -rL"):
+        load(folder)
+    (folder / name).unlink()
+    (folder / "real").write_text("{}")
+    (folder / name).symlink_to("real")
+    if name == "config.json":
+        assert load(folder).labels[0] == "LABEL_0"
+
+
 def test_external_data_is_part_of_the_digest_and_not_needed_later(tmp_path):
     folder = write(tmp_path / "tiny", external=True)
     model = load(folder)
