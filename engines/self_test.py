@@ -20,10 +20,10 @@ from engines.classifier import Classifier
 from engines.model import Model
 from engines.sampling import synthetic_images
 
-__all__ = ["OWN_IMAGES", "self_test"]
+__all__ = ["self_test"]
 
 SYNTHETIC_IMAGES = 4
-OWN_IMAGES = 3
+_OWN_IMAGES = 3
 """With one image alone they are eight: about what a person is willing to wait for on a CPU."""
 
 BATCH_TOLERANCE = {"fp32": 5e-3, "fp16": 2e-2, "bf16": 0.1, "int8": 0.1}
@@ -107,7 +107,7 @@ def self_test(
 def _ask(classifier: Classifier, model: Model, own: NDArray[np.uint8] | None) -> _Answers:
     images = synthetic_images(SYNTHETIC_IMAGES, model.input_height, model.input_width)
     if own is not None:
-        images = np.concatenate([images, own[:OWN_IMAGES]])
+        images = np.concatenate([images, own[:_OWN_IMAGES]])
     logits, scores = [], []
     size = classifier.batch_size
     alone = [images[:1]] if size > 1 else []

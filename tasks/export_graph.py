@@ -11,9 +11,9 @@ from tasks.export_source import Source, export_extra
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OUTPUT_NAME", "write_graph"]
+__all__ = ["write_graph"]
 
-OUTPUT_NAME = "logits"
+_OUTPUT_NAME = "logits"
 
 TRACED_BATCH = 2
 """PyTorch takes a batch of one for a constant."""
@@ -42,7 +42,7 @@ def write_graph(
             source.module,
             (example,),
             input_names=[source.input_name],
-            output_names=[OUTPUT_NAME],
+            output_names=[_OUTPUT_NAME],
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=opset,
             dynamo=True,

@@ -16,7 +16,7 @@ from tasks.export_source import export_extra
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Agreement", "compare", "made_images"]
+__all__ = ["Agreement", "compare"]
 
 IMAGES = 8
 
@@ -55,7 +55,7 @@ def compare(module: torch.nn.Module, model: Model) -> Agreement:
     """
     with export_extra():
         import torch
-    images = made_images(IMAGES, model.input_height, model.input_width)
+    images = _made_images(IMAGES, model.input_height, model.input_width)
     mean, factor = (np.asarray(values) for values in model.spec.affine())
     order = [2, 1, 0] if model.spec.channel_order == "bgr" else [0, 1, 2]
     normalised = ((images[..., order] - mean) * factor).transpose(0, 3, 1, 2).astype(np.float32)
@@ -64,7 +64,7 @@ def compare(module: torch.nn.Module, model: Model) -> Agreement:
     return _agreement(expected, _classified(images, model), model)
 
 
-def made_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
+def _made_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
     """Images that differ in colour, gradient and grain: uint8 [count, height, width, 3], NHWC."""
     rng = np.random.default_rng(0)
     y, x = np.linspace(0, 1, height)[:, None, None], np.linspace(0, 1, width)[None, :, None]

@@ -18,7 +18,6 @@ from typing import Any, Literal, Self, cast, get_args
 from engines.errors import ModelError
 
 __all__ = [
-    "SPEC_VERSION",
     "Alpha",
     "ChannelOrder",
     "HostTransform",
@@ -28,7 +27,7 @@ __all__ = [
     "Triple",
 ]
 
-SPEC_VERSION = 1
+_SPEC_VERSION = 1
 """Rises when the meaning of a field changes, so that digests of the old meaning do not match."""
 
 MAX_SIDE = 16_384
@@ -171,7 +170,7 @@ class PreprocessSpec:
 
     def to_json(self) -> str:
         """Canonical JSON: one line, sorted keys, floats that read back exactly."""
-        document = {"version": SPEC_VERSION, **asdict(self)}
+        document = {"version": _SPEC_VERSION, **asdict(self)}
         for name in ("scale", "offset"):
             document[name] = float(document[name])
         for name in ("mean", "std"):
@@ -207,8 +206,8 @@ class PreprocessSpec:
         try:
             rest = dict(document)
             version = rest.pop("version")
-            if version != SPEC_VERSION:
-                raise ValueError(f"version is {version!r}; this program reads {SPEC_VERSION}")
+            if version != _SPEC_VERSION:
+                raise ValueError(f"version is {version!r}; this program reads {_SPEC_VERSION}")
             host = HostTransform(**_tuples(rest.pop("host")))
             return cls(host=host, **_tuples(rest))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
