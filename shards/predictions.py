@@ -142,8 +142,7 @@ def build_table(
 ) -> pa.Table:
     """Make a shard's rows, in the order of its images.
 
-    An image whose best score is not a finite number, or that has a NaN among its scores, becomes
-    an error row (invalid_scores) here. A later score of -inf is of a class that the model masks.
+    An image whose scores are no numbers becomes an error row here (see `_with_invalid_scores`).
 
     Args:
         inputs: The shard's images.
@@ -278,8 +277,9 @@ def _check_shapes(rows: int, results: ShardResults) -> None:
 
 
 def _with_invalid_scores(results: ShardResults) -> dict[int, tuple[ErrorKind, str]]:
+    """Errors, and a best score that is not finite, or a NaN; -inf behind it is a masked class."""
     scores = results.scores
-    sound = (scores < np.inf).all(axis=1) & (scores[:, 0] > -np.inf)  # a NaN is not below either
+    sound = (scores < np.inf).all(axis=1) & (scores[:, 0] > -np.inf)  # a NaN is neither
     invalid = np.flatnonzero(~sound).tolist()
     text = "the model's scores for this image are not finite numbers"
     return dict.fromkeys(invalid, (ErrorKind.INVALID_SCORES, text)) | dict(results.errors)
