@@ -55,13 +55,7 @@ def is_done(tree: OutputTree, *, model_id: str, shard_id: str, work_key: str) ->
 
 
 def publish(
-    table: pa.Table,
-    footer: FooterInfo,
-    *,
-    tree: OutputTree,
-    model_id: str,
-    shard_id: str,
-    replace: bool = False,
+    table: pa.Table, footer: FooterInfo, *, tree: OutputTree, model_id: str, shard_id: str
 ) -> Outcome:
     """Put a shard's rows into the table, unless they are there.
 
@@ -74,9 +68,6 @@ def publish(
     """
     final = tree.shard_path(model_id, shard_id)
     with staged_rows(tree, final, table, footer) as staged:
-        if replace:
-            tree.replace(staged, final)
-            return Outcome.PUBLISHED
         if tree.publish(staged, final):
             return Outcome.PUBLISHED
     present = read_footer(final)
