@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from engines.labels import is_placeholder
 from shards.columns import recorded_columns
 from shards.errors import ArchiveError, NoImagesError
 from shards.footer import FooterInfo
@@ -34,6 +35,12 @@ def plan(job: Job) -> Plan:
         OutputError: The plan log cannot be read or written.
     """
     _log.info("%s", explain(job.model))
+    if is_placeholder(job.model.labels):
+        _log.warning(
+            "the classes have no names but %s: every row will be labelled so. Name them with"
+            " --labels FILE, or put labels.txt beside the model.",
+            ", ".join([*job.model.labels[:2], "..."]),
+        )
     started = time.monotonic()
     found = _list(job)
     todo, done = _sort_out(job, found)
