@@ -23,6 +23,7 @@ from engines.opset_runtime import settle_operators
 from engines.preprocess import PreprocessOverrides, PreprocessSpec, resolve
 from engines.preprocess.config_file import is_there, read_json
 from engines.preprocess.overrides import flag
+from engines.preprocess.timm import check_classes
 from engines.probe import count_classes
 from engines.prune import drop_unused, unzip
 from engines.wrap import Activation, columns, wrap
@@ -154,6 +155,8 @@ def load_model(request: ModelRequest) -> Model:
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
     config_file = where.folder / "config.json"
     config = read_json(config_file) if is_there(config_file) else {}
+    if request.labels is None and request.preprocess == "auto":
+        check_classes(config, classes)
     labels = _labels(request, where.folder, config, metadata_props, keys, info, classes)
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes

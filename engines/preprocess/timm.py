@@ -15,7 +15,7 @@ from engines.preprocess.presets import IMAGENET_MEAN, IMAGENET_STD
 from engines.preprocess.recipe import CropMode, Recipe, Size, box_host, crop_pct_box
 from engines.preprocess.spec import Interpolation, PreprocessSpec
 
-__all__ = ["is_timm", "timm_recipe"]
+__all__ = ["check_classes", "is_timm", "timm_recipe"]
 
 _DEFAULTS: dict[str, object] = {
     "input_size": [3, 224, 224],
@@ -32,6 +32,33 @@ def is_timm(document: Mapping[str, object]) -> bool:
     return isinstance(document.get("pretrained_cfg"), Mapping) or (
         "architecture" in document and "input_size" in document
     )
+
+
+def check_classes(document: Mapping[str, object], classes: int) -> None:
+    """Refuse timm's config.json of another model: the one thing that it tells of the graph.
+
+    `num_classes` outside of `pretrained_cfg` wins, as in timm: inside it may be that of the weights
+    from which a model was fine-tuned.
+
+    Args:
+        document: The content of config.json, of whatever library.
+        classes: Scores that the graph gives for an image.
+
+    Raises:
+        ModelError: They differ; with both numbers.
+    """
+    if not is_timm(document):
+        return
+    nested = document.get("pretrained_cfg")
+    inner = nested if isinstance(nested, Mapping) else {}
+    stated = document.get("num_classes", inner.get("num_classes"))
+    if type(stated) is int and stated != classes:
+        raise ModelError(
+            f"config.json: num_classes is {stated}, and the model's graph gives {classes} scores"
+            " for an image: the configuration is of another model, and so may be the preprocessing"
+            " that it states. Put the right config.json beside the model; or, where the"
+            " preprocessing holds all the same, give --labels FILE or name that file with --preprocess"
+        )
 
 
 def timm_recipe(document: Mapping[str, object], name: str) -> Recipe:

@@ -128,6 +128,23 @@ def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(tmp_path, name, conf
         assert load(folder).labels[0] == "LABEL_0"
 
 
+TIMM = {"architecture": "tiny", "pretrained_cfg": {"input_size": [3, 4, 6], "num_classes": 1000}}
+
+
+def test_timms_config_of_another_model_is_refused(tmp_path):
+    folder = write(tmp_path / "tiny", config=TIMM, processor=None)
+    with pytest.raises(ModelError, match="num_classes is 1000, and the model's graph gives 7"):
+        load(folder)
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    assert load(folder, labels=tmp_path / "names.txt").labels == NAMES
+    assert load(folder, preprocess=str(folder / "config.json")).labels[0] == "LABEL_0"
+
+
+def test_timms_config_of_a_fine_tuned_model_is_its_own(tmp_path):
+    model = load(write(tmp_path / "tiny", config=TIMM | {"num_classes": 7}, processor=None))
+    assert model.sources["mean"] == "timm default"
+
+
 def test_external_data_is_part_of_the_digest_and_not_needed_later(tmp_path):
     folder = write(tmp_path / "tiny", external=True)
     model = load(folder)
