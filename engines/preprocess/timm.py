@@ -57,7 +57,7 @@ def check_classes(document: Mapping[str, object], classes: int) -> None:
             f"config.json: num_classes is {stated}, and the model's graph gives {classes} scores"
             " for an image: the configuration is of another model, and so may be the preprocessing"
             " that it states. Put the right config.json beside the model; or, where the"
-            " preprocessing holds all the same, give --labels FILE or name that file with --preprocess"
+            " preprocessing holds all the same, name that file with --preprocess, or give --labels"
         )
 
 
