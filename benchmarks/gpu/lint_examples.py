@@ -4,8 +4,10 @@
 
 Every example of tests/engines/quantize goes through this machine's ONNX parser and, with the least
 optimization, through its builder, each in a process of its own, as TensorRT may crash on what it
-does not expect. An example that must be refused agrees only where TensorRT 8.6 gives the reason
-that is on record for it. Ends with 1 where the two disagree.
+does not expect. An example that must be refused agrees only where the one refuses it of whom the
+lint says so, and, with TensorRT 8.6, for the reason that is on record for it. Ends with 1 where the
+two disagree. What --json writes has the form of tests/golden/lint_8_6.json, to which tests hold the
+lint where there is no GPU.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import multiprocessing
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, Any
 
 import onnx
 from cyclopts import App, Parameter
@@ -27,14 +30,16 @@ from cyclopts import App, Parameter
 from engines.build_log import BuildLog
 from engines.features import import_tensorrt, probe
 from engines.profile import ShapeRange
+from engines.quantize.apply import holds_pairs
 from engines.quantize.lint import Finding, Parser, lint
 from tests.engines.quantize.lint_examples import EXAMPLES, Example
 
-__all__ = ["Row", "Verdict", "agrees", "ask", "asked", "examined", "parser_of"]
+__all__ = ["Row", "Verdict", "agrees", "ask", "asked", "examined", "parser_of", "record"]
 
 BATCHES = ShapeRange(1, 2, 4)
 REASON_LENGTH = 120
 WORDS = {True: "yes", False: "NO", None: "new"}
+ACCEPTED = ("accepted", "parsed")
 
 app = App(help=__doc__)
 
@@ -44,7 +49,8 @@ class Verdict:
     """What became of an example.
 
     Attributes:
-        outcome: 'accepted', 'parser', 'builder' (who refused it) or 'crash'.
+        outcome: 'accepted', 'parsed' (by the parser; the builder was not asked), 'parser',
+            'builder' (who refused it) or 'crash'.
         reason: TensorRT's words; '' where it was accepted.
     """
 
@@ -79,7 +85,7 @@ def main(
 
     Args:
         jobs: Examples at once; each takes about 4 GB of memory, and 1 GB of the GPU's.
-        json_file: Where everything goes that was said.
+        json_file: Where the record of what was said goes.
     """
     trt = import_tensorrt()  # before the processes part, so that it is loaded once
     parser = parser_of(trt)
@@ -93,7 +99,7 @@ def main(
             f"{WORDS[row.agree]:5}  {row.verdict.reason[:REASON_LENGTH]}"
         )
     if json_file is not None:
-        content = {"tensorrt": str(trt.__version__), "examples": [asdict(row) for row in rows]}
+        content = record(str(trt.__version__), EXAMPLES, verdicts)
         json_file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     for title, agree in (("agree", True), ("refused, reason not on record", None)):
         names = [row.name for row in rows if row.agree is agree]
@@ -101,6 +107,20 @@ def main(
     disagree = [row.name for row in rows if row.agree is False]
     print(f"DISAGREE: {len(disagree)} of {len(rows)}: {'; '.join(disagree) or 'none'}")
     return 1 if disagree else 0
+
+
+def record(
+    version: str, examples: Iterable[Example], verdicts: dict[str, Verdict]
+) -> dict[str, Any]:
+    """What a version of TensorRT said, when, and of which graphs; for JSON."""
+    return {
+        "tensorrt": version,
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ"),
+        "examples": {
+            example.name: {"graph": example.digest(), **asdict(verdicts[example.name])}
+            for example in examples
+        },
+    }
 
 
 def examined(example: Example, verdict: Verdict, parser: Parser) -> Row:
@@ -125,14 +145,17 @@ def parser_of(trt: ModuleType) -> Parser:
 def agrees(findings: Iterable[Finding], verdict: Verdict, says: str | None) -> bool | None:
     """Whether TensorRT did as the lint says; None where nothing is known of the reason.
 
-    What nobody refuses is accepted. Whether the parser refuses it or the builder, as the lint says,
-    makes no difference; a crash is as good as a refusal, for those who do not want one.
+    What nobody refuses is accepted. What parser and builder would refuse is refused by the parser,
+    which comes first. A crash is as good as a refusal, for those who do not want one.
     """
-    refused = any(finding.stage != "nobody" for finding in findings)
-    if refused != (verdict.outcome != "accepted"):
-        return False
-    if not refused or verdict.outcome == "crash":
+    stages = {finding.stage for finding in findings}
+    refuser = next((stage for stage in ("parser", "builder") if stage in stages), None)
+    if refuser is None:
+        return verdict.outcome in ACCEPTED
+    if verdict.outcome == "crash":
         return True
+    if verdict.outcome != refuser:
+        return False
     return None if says is None else says in verdict.reason
 
 
@@ -178,7 +201,9 @@ def ask(trt: ModuleType, example: Example) -> Verdict:
             return Verdict(outcome="parser", reason=_line("; ".join(reasons)))
         config = builder.create_builder_config()
         config.builder_optimization_level = 0
-        for name in (*features.fp16_flags, *features.int8_flags):
+        # As the product does: 8.6 with INT8 and no pairs looks for a calibrator, and fails.
+        quantized = holds_pairs(onnx.load_model_from_string(example.graph))
+        for name in (*features.fp16_flags, *(features.int8_flags if quantized else ())):
             config.set_flag(getattr(trt.BuilderFlag, name))
         profile = builder.create_optimization_profile()
         shape = tuple(network.get_input(0).shape)[1:]

@@ -1,7 +1,8 @@
 """Holds a graph with Q/DQ pairs to what TensorRT's ONNX parsers accept.
 
 What the parser refuses it refuses by node; some things only the builder refuses, minutes later, and
-some nobody: they are computed wrong. A finding says which.
+some nobody: they are computed otherwise than ONNX says, or are not among what NVIDIA supports. A
+finding says which.
 """
 
 from __future__ import annotations

@@ -29,7 +29,8 @@ class Rule:
     Attributes:
         name: Short, for tables.
         parsers: The versions it holds for.
-        stage: Who refuses a graph that does it.
+        stage: Who refuses a graph that does it; 'nobody' where the engine that is built computes
+            something else, or may.
         check: Returns what is wrong with a node, or None.
     """
 

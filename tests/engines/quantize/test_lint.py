@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import onnx
 import pytest
 
+from benchmarks.gpu.lint_examples import Verdict, examined
+from engines.quantize.apply import holds_pairs
 from engines.quantize.lint import PARSERS, RULES, lint
 from tests.engines.quantize.lint_examples import EXAMPLES, Example
+
+RECORD = json.loads((Path(__file__).parents[2] / "golden/lint_8_6.json").read_text())
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -27,3 +36,40 @@ def test_a_finding_names_the_node_its_operator_and_who_would_refuse_it():
     assert (second.node, second.operator) == ("x.dq", "DequantizeLinear")
     assert first.stage == "parser"
     assert "must be symmetric" in first.text
+
+
+def test_the_record_is_of_the_examples_as_they_are():
+    assert RECORD["tensorrt"] == "8.6.1"
+    recorded = {name: said["graph"] for name, said in RECORD["examples"].items()}
+    assert recorded == {example.name: example.digest() for example in EXAMPLES}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
+def test_tensorrt_8_6_did_what_the_lint_says_of_it(example: Example):
+    """Who refused it and why; nothing but `lint_examples.py` on a GPU may change the record."""
+    said = RECORD["examples"][example.name]
+    verdict = Verdict(outcome=said["outcome"], reason=said["reason"])
+    assert examined(example, verdict, "8.6").agree is True
+
+
+def test_what_the_builder_was_not_asked_about_holds_no_pairs():
+    """With the flag INT8 it stops at graphs without pairs, which says nothing of those graphs."""
+    said = {name for name, said in RECORD["examples"].items() if said["outcome"] == "parsed"}
+    assert said == {
+        "ReduceMean, axes as an attribute",
+        "ReduceMean, axes as an input",
+        "HardSwish",
+    }
+    graphs = {example.name: example.graph for example in EXAMPLES}
+    assert not any(holds_pairs(onnx.load_model_from_string(graphs[name])) for name in said)
+
+
+def test_an_example_that_changes_is_another_graph_and_the_same_one_is_not():
+    [example] = [example for example in EXAMPLES if example.name == "zero point 3"]
+    model = onnx.load_model_from_string(example.graph)
+    model.producer_name = "another"
+    assert replace(example, graph=model.SerializeToString()).digest() == example.digest()
+    for weight in model.graph.initializer:
+        if weight.name == "x.scale":
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.float32(0.06), weight.name))
+    assert replace(example, graph=model.SerializeToString()).digest() != example.digest()

@@ -235,6 +235,8 @@ class Builder(SimObject):
         pairs = any(node.op_type == "DequantizeLinear" for node in graph.node)
         if typed_flag is None and pairs and "INT8" not in precisions:
             return "Error Code 4: a network with Q/DQ layers needs BuilderFlag::kINT8"
+        if not pairs and "INT8" in precisions:
+            return "Error Code 4: Calibration failure occurred with no scaling factors detected"
         for tensor in network._inputs:
             name = tensor._onnx_name
             readers = {node.op_type for node in graph.node if name in node.input}
