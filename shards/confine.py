@@ -37,8 +37,8 @@ def die_with_parent(parent: int) -> None:
 def confine(memory_bytes: int) -> None:
     """Take away what no decoder needs, for good.
 
-    No file grows, no core is dumped, no program that is started gains rights, and this process never
-    has more than `memory_bytes` resident: an allocation fails before, and the image is a row.
+    No file grows, no core is dumped, no program that is started gains rights, and this process
+    never has more than `memory_bytes` resident: an allocation fails before, and the image is a row.
     Where all memory of the machine is short, the kernel ends this process before others.
     It is a second fence behind Pillow's checks, and no sandbox: files can still be read.
 

@@ -87,12 +87,14 @@ class ModelSettings(Parameters):
     )
     labels: Text | None = Field(
         default=None,
-        description="File with the names of the classes, or imagenet-1k, instead of the model's own.",
+        description="File with the names of the classes, or imagenet-1k, "
+        "instead of the model's own.",
     )
     # timm's default: n01440764 tells nobody that it is a tench.
     label_type: Literal["name", "description", "detailed"] = Field(
         default="description",
-        description="What to call a class that has an identifier and a description; detailed: both.",
+        description="What to call a class that has an identifier and a description; "
+        "detailed: both.",
     )
     activation: Literal["auto", "softmax", "sigmoid", "none"] = Field(
         default="auto", description="What turns the model's output into scores."

@@ -39,7 +39,7 @@ from benchmarks.gpu.agreement import (
 )
 from benchmarks.gpu.commands import CommandFailed, command
 from benchmarks.images import write_images
-from benchmarks.machine import cores, facts
+from benchmarks.machine import facts
 from benchmarks.models import RANDOM_WEIGHTS, whiten_last_layer, write_model_folder
 from benchmarks.resnet import Architecture
 from engines.model import ModelRequest, load_model

@@ -12,8 +12,8 @@ import tasks.classify
 from shards.output import OutputTree
 from shards.plan import ShardRef
 from tasks.classify import classify
-from tasks.device_process import StalledError
 from tasks.decision import Decision
+from tasks.device_process import StalledError
 from tasks.errors import WorkFailedError
 from tasks.job import Plan
 from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started

@@ -113,7 +113,11 @@ def test_a_process_whose_model_is_not_the_one_of_the_order_refuses(settings):
 
 
 def test_a_process_that_gets_no_order_ends(settings, tmp_path):
-    code = "from shards.decode_process import DecodeServer\nfrom tasks.worker import main\nmain(DecodeServer.fork())"
+    code = (
+        "from shards.decode_process import DecodeServer\n"
+        "from tasks.worker import main\n"
+        "main(DecodeServer.fork())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
