@@ -136,7 +136,13 @@ class Source(ABC):
             return False
         if separator and container in self.whole:
             return True
-        return not os.path.lexists(container)
+        try:
+            os.lstat(container)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # os.path.lexists would take it for an absence
+            return False
+        return False
 
     def _nothing_found(self) -> str:
         counts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.ignored.items()))

@@ -153,7 +153,7 @@ def short_labels(folder: Path) -> Path:
     ("images", "model", "code", "words"),
     [
         ("empty", lambda folder: MODEL, 4, ["no image in", "directory is empty"]),
-        ("nowhere", lambda folder: MODEL, 2, ["no such directory", "nowhere"]),
+        ("nowhere", lambda folder: MODEL, 2, ["no such file or directory", "nowhere"]),
         ("zoo", lambda folder: folder / "no-model", 2, ["no such model", "no-model"]),
         ("zoo", bare_model, 2, ["preprocess", "bare.onnx", "--preprocess"]),
         ("zoo", short_labels, 2, ["labels.txt", "3", "10"]),
