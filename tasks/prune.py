@@ -26,13 +26,11 @@ def prune_of(source: Source, settings: Settings) -> Prune | None:
     if isinstance(source, ManifestSource):
         _log.warning("--prune: %s is a list, and says nothing about other images", source.given)
         return None
-    suffixes = tuple("." + text.lower().lstrip(".") for text in settings.extensions)
-    ends = tuple(suffix.encode() for suffix in suffixes)
+    suffixes = tuple(b"." + text.lower().lstrip(".").encode() for text in settings.extensions)
 
     def gone(keys: Sequence[bytes]) -> list[bool]:
-        # A member of an archive that other --extensions would list may still be there.
         return [
-            is_gone and _is_looked_for(key, ends)
+            is_gone and _is_looked_for(key, suffixes)
             for key, is_gone in zip(keys, source.gone(keys), strict=True)
         ]
 
@@ -40,6 +38,11 @@ def prune_of(source: Source, settings: Settings) -> Prune | None:
 
 
 def _is_looked_for(key: bytes, suffixes: tuple[bytes, ...]) -> bool:
-    """Whether this run would list an image if it was there."""
-    name = key.split(SEPARATOR)[1] if SEPARATOR in key else key
-    return name.lower().endswith(suffixes) or name.isdigit()
+    """Whether this run would list an image if it was there.
+
+    A member of an archive that other --extensions would list may still be there.
+    """
+    if SEPARATOR not in key:
+        return True
+    name = key.split(SEPARATOR)[1]
+    return name.lower().endswith(suffixes) or name.isdigit()  # a row of a Parquet file

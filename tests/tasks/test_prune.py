@@ -17,6 +17,7 @@ def settings(**changes):
 
 def prune(path, **changes):
     (source,) = open_sources([str(path)], OPTIONS, "auto")
+    source.whole.add(os.fsencode(path) + b"/whole.tar")
     return prune_of(source, settings(prune=True, **changes))
 
 
@@ -42,14 +43,18 @@ def test_only_what_is_sure_to_be_gone_is_pruned(tmp_path, monkeypatch):
         return real(path, *arguments, **options)
 
     monkeypatch.setattr(os, "lstat", lstat)
-    how = prune(tmp_path, prune_limit=0.2)
+    how = prune(tmp_path, prune_limit=0.2, extensions=[".jpg"])
     assert how.limit == 0.2
     answers = {
         b"/gone.jpg": True,
         b"/here.jpg": False,
         b"/here.jpg/below.jpg": True,
         b"/unreadable.jpg": False,
-        b"/other-suffix.png": False,
+        b"/gone.png": True,
+        b"/whole.tar\0member.jpg": True,
+        b"/whole.tar\0member.jpg\0" + b"2": True,
+        b"/whole.tar\0member.png": False,
+        b"/whole.tar\0" + b"000000000007": True,
         b"/gone.tar\0member.jpg": True,
     }
     assert how.gone([place + name for name in answers]) == list(answers.values())
