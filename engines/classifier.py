@@ -9,7 +9,9 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BackendInfo", "Classifier", "Predictions", "Slot"]
+from engines.errors import ModelError
+
+__all__ = ["BackendInfo", "Classifier", "Predictions", "Slot", "require_classes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,3 +128,21 @@ class Classifier(Protocol):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None: ...
+
+
+def require_classes(given: int, classes: int) -> None:
+    """Hold what a graph gives against what it declares: a label_id would have another's name.
+
+    Args:
+        given: Scores of an image, as the backend gives them.
+        classes: Scores that the graph declares, which is how many labels there are.
+
+    Raises:
+        ModelError: They differ.
+    """
+    if given != classes:
+        raise ModelError(
+            f"the model's graph declares {classes} scores for an image and gives {given}: its last"
+            " layer was changed and its declared output was not. Export the model again, or"
+            " correct the shape of the output in the ONNX file"
+        )

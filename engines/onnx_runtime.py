@@ -6,13 +6,13 @@ import platform
 from collections import deque
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from engines.classifier import BackendInfo, Predictions
+from engines.classifier import BackendInfo, Predictions, require_classes
 from engines.classifier import Slot as AnySlot
 from engines.model import Model
 from engines.ort_session import Session, available_cores
@@ -75,6 +75,8 @@ class OnnxRuntimeClassifier:
         self._outputs = fetched(logits=logits, embedding=embedding)
         if missing := set(self._outputs) - set(self._session.outputs):
             raise ValueError(f"the graph of {model.model_id} does not give {', '.join(missing)}")
+        proves = LOGITS in self._session.outputs
+        self._classes = model.classes if proves else None  # until the first batch has proved it
         self._batch_size, self._slot_count = batch_size, slots
         shape = (batch_size, model.input_height, model.input_width, 3)
         self._ring = tuple(Slot(shape) for _ in range(slots))
@@ -145,16 +147,16 @@ class OnnxRuntimeClassifier:
         Raises:
             RuntimeError: Nothing is in flight, or this is closed.
             InferenceError: ONNX Runtime failed; the slot is free again all the same.
+            ModelError: The graph gives another number of scores than it declares.
         """
         session = self._open_session()
         if not self._in_flight:
             raise RuntimeError("nothing is in flight: submit first")
         slot, count = self._in_flight.popleft()
         try:
-            arrays = session.run(self._outputs, {IMAGES: slot.images[:count]})
+            results = self._run(session, slot.images[:count])
         finally:
             self._free.append(slot)
-        results = dict(zip(self._outputs, arrays, strict=True))
         return Predictions(
             label_ids=results[LABEL_IDS],
             scores=results[SCORES],
@@ -192,6 +194,21 @@ class OnnxRuntimeClassifier:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _run(self, session: Session, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+        """What is fetched; of the first batch the logits as well, and their number is proved.
+
+        ONNX Runtime runs a graph whose declared output is wrong, and says nothing.
+        """
+        if self._classes is None:
+            return dict(
+                zip(self._outputs, session.run(self._outputs, {IMAGES: images}), strict=True)
+            )
+        names = tuple(dict.fromkeys((*self._outputs, LOGITS)))
+        results = dict(zip(names, session.run(names, {IMAGES: images}), strict=True))
+        require_classes(results[LOGITS].size // len(images), self._classes)
+        self._classes = None
+        return {name: results[name] for name in self._outputs}
 
     def _open_session(self) -> Session:
         if self._session is None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-from engines.classifier import BackendInfo, Predictions, Slot
+from engines.classifier import BackendInfo, Predictions, Slot, require_classes
 from engines.cuda import Stream
 from engines.device import DeviceInfo, MemoryBudget, device_info
 from engines.errors import CudaError, EngineError, InferenceError
@@ -49,6 +49,7 @@ class TensorRTClassifier:
         batch_size: int,
         image_size: tuple[int, int],
         precision: str,
+        classes: int | None = None,
         device: int = 0,
         slots: int = 6,
         max_in_flight: int = 2,
@@ -65,14 +66,14 @@ class TensorRTClassifier:
             batch_size: The largest batch, inside the engine's profile.
             image_size: Height and width, inside the engine's profile.
             precision: What the engine computes in, for the record.
+            classes: Scores that the model declares for an image; None where nobody reads them.
             device: Which GPU.
             slots: Page-locked batch buffers. Six: two in flight, four to even out decoding.
             max_in_flight: Batches on the device. Two: while one is computed the next is uploaded;
                 1 makes every step wait for the one before.
-            cuda_graph: Launch full batches as a CUDA graph. It pays where launching the kernels
-                takes the host longer than running them takes the GPU, as with small batches;
-                costs the activations' memory once more for each batch in flight. An engine that
-                cannot be captured runs without.
+            cuda_graph: Launch full batches as a CUDA graph. It pays where launching kernels takes
+                longer than running them, as with small batches; costs the activations' memory once
+                more for each batch in flight. An engine that cannot be captured runs without.
             memory_limit_bytes: Device memory that may be used; None for whatever is free.
             engine_key: Of the plan in the store, for the record.
             logits: Fetch the logits; otherwise they stay on the device.
@@ -80,19 +81,18 @@ class TensorRTClassifier:
 
         Raises:
             ValueError: Its profile does not hold these sizes, or it does not give what is fetched.
+            ModelError: The engine gives another number of scores than `classes`.
             BackendUnavailableError: No such GPU, or a library is missing.
             PlanError: The plan does not load here, or is of another network.
             DeviceMemoryError: Too little device memory; names both figures.
-            CudaError: A CUDA call failed.
-            InferenceError: TensorRT refused.
+            CudaError, InferenceError: A CUDA call failed, or TensorRT refused.
         """
         if min(batch_size, slots, max_in_flight) < 1:
             raise ValueError(f"{batch_size=}, {slots=}, {max_in_flight=}; expected 1 or more")
-        self._fetched = fetched(logits=logits, embedding=embedding)
+        self._fetched, self._classes = fetched(logits=logits, embedding=embedding), classes
         self._max_in_flight = min(max_in_flight, slots)
         self._failure: BaseException | None = None
-        self._closed, self._batches = False, 0
-        self._owned = Resources()
+        self._closed, self._batches, self._owned = False, 0, Resources()
         gpu = device_info(device)
         try:
             self._open(plan, batch_size, image_size, slots, MemoryBudget(memory_limit_bytes))
@@ -242,6 +242,7 @@ class TensorRTClassifier:
         self._context = own(self._engine.new_context(stream=self._compute))
         self._layout = self._engine.layout(self._context, batch_size, image_size)
         _require_outputs(self._layout, self._fetched)
+        _require_declared(self._layout, self._classes)
         lanes = self._max_in_flight
         budget.reserve(lanes * self._layout.device_bytes, f"{lanes} batches of {batch_size}")
         self._lanes = tuple(own(Lane(self._layout)) for _ in range(lanes))
@@ -303,6 +304,12 @@ def _require_outputs(layout: BatchLayout, wanted: tuple[str, ...]) -> None:
     given = [output.name for output in layout.outputs]
     if missing := [name for name in wanted if name not in given]:
         raise ValueError(f"the engine gives {', '.join(given)}, and not {', '.join(missing)}")
+
+
+def _require_declared(layout: BatchLayout, classes: int | None) -> None:
+    for output in layout.outputs:
+        if output.name == LOGITS and classes is not None:
+            require_classes(output.columns, classes)
 
 
 def _describe(

@@ -283,6 +283,7 @@ class GpuBackend:
                     batch_size=largest_batch(self._settings, self._batch_limit),
                     image_size=(self._model.input_height, self._model.input_width),
                     precision=precision,
+                    classes=self._model.classes,
                     device=self._settings.device,
                     memory_limit_bytes=memory_limit_bytes(self._settings),
                     engine_key=engine.key,

@@ -71,6 +71,29 @@ def test_a_failed_batch_raises_once_and_leaves_the_ring_usable():
             assert classifier.collect().scores.shape == (4, 2)
 
 
+@pytest.mark.parametrize("declared", [1, 5, 12])
+@pytest.mark.parametrize("logits", [True, False])
+def test_another_number_of_scores_than_declared_is_a_model_error(declared, logits):
+    """Labels would be missing, or be of other classes."""
+    proto = onnx.ModelProto.FromString(loaded(Tiny()).graph)
+    given = next(value for value in proto.graph.output if value.name == "logits")
+    given.type.tensor_type.shape.dim[1].dim_value = declared
+    names = tuple(map(str, range(declared)))
+    model = replace(with_graph(proto.SerializeToString()), labels=names)
+    with (
+        OnnxRuntimeClassifier(model, batch_size=4, logits=logits) as classifier,
+        pytest.raises(ModelError, match=f"declares {declared} scores for an image and gives 7"),
+    ):
+        infer(classifier, IMAGES)
+
+
+def test_the_number_of_scores_is_proved_without_fetching_more():
+    with OnnxRuntimeClassifier(loaded(Tiny()), batch_size=4) as classifier:
+        first, second = infer(classifier, IMAGES), infer(classifier, IMAGES)
+    assert first.logits is None
+    np.testing.assert_array_equal(first.scores, second.scores)
+
+
 def test_a_graph_that_onnx_runtime_does_not_know_is_a_model_error():
     proto = failing_model()
     proto.graph.node[0].op_type = "Mystery"

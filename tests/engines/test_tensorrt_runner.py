@@ -12,7 +12,13 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from engines.errors import BackendUnavailableError, DeviceMemoryError, InferenceError, PlanError
+from engines.errors import (
+    BackendUnavailableError,
+    DeviceMemoryError,
+    InferenceError,
+    ModelError,
+    PlanError,
+)
 from engines.tensorrt_runner import TensorRTClassifier
 from engines.tensorrt_slots import in_order
 from tests.engines.classifier_contract import ClassifierContract
@@ -256,6 +262,13 @@ class TestRunner:
         gpu.reset(device_count=0)
         with pytest.raises(BackendUnavailableError, match="no NVIDIA GPU can be used"):
             open_linear()
+
+    def test_another_number_of_scores_than_declared_is_a_model_error(self):
+        """Labels would be missing, or be of other classes."""
+        graph = linear_graph(logits=True)
+        with pytest.raises(ModelError, match="declares 12 scores for an image and gives 5"):
+            open_linear(graph, classes=12)
+        open_linear(graph, classes=5).close()
 
     def test_slots_of_a_closed_classifier_are_not_lent_any_more(self):
         classifier = open_linear()
