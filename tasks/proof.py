@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
+from engines.errors import ModelError
 from engines.model import Model
 from engines.quantize.histogram import Method
 from shards.plan import PlanLog
@@ -106,9 +107,20 @@ class Proof:
             candidates=sample.back,
             wanted=self.wanted,
             available=self.available,
-            calibrated=self.calibrated.used if self.calibrates else frozenset(),
+            calibrated=self._calibrated_on,
         )
         return Gate(self._model, images, self._fill, workers=self._fill.workers)
+
+    @property
+    def _calibrated_on(self) -> frozenset[bytes]:
+        """Images that the gate passes over; none where the model has nothing to calibrate.
+
+        That is said when int8 is tried, and is no reason against fp16.
+        """
+        try:
+            return self.calibrated.used if self.calibrates else frozenset()
+        except ModelError:
+            return frozenset()
 
     @cached_property
     def _gate_sample(self) -> Sample | None:
