@@ -113,7 +113,12 @@ def calibrated(
     file = folder / f"{_key(model, images, fill, method)}.json"
     kept = _read(file, model)
     if kept is None:
-        with FileLock.wait(file.with_suffix(".lock"), timeout_s=WAIT_S) or nullcontext():
+        lock = FileLock.wait(
+            file.with_suffix(".lock"),
+            timeout_s=WAIT_S,
+            on_wait=lambda: _log.info("calibration: waiting for another run that makes the same"),
+        )
+        with lock or nullcontext():
             kept = _read(file, model)  # another process may have made it meanwhile
             if kept is None:
                 kept = _calibrate(model, _Decoding(images, fill, workers), method)
@@ -233,11 +238,12 @@ def _read(file: Path, model: Model) -> Kept | None:
         if content["format"] != FORMAT:
             return None
         calibration = Calibration.from_json(content["calibration"].encode())
+        walked = int(content["walked"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     if calibration.graph_digest != hashlib.sha256(model.graph).hexdigest():
         return None
-    return calibration, int(content["walked"])
+    return calibration, walked
 
 
 def _write(file: Path, kept: Kept) -> None:

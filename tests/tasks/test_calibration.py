@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 import tasks.calibration
 from engines.errors import CalibrationError
+from engines.locks import FileLock
 from engines.model import load_model
 from shards.decode import Limits
 from tasks.calibration import Images, calibrated
@@ -130,3 +133,32 @@ def test_a_damaged_file_of_the_cache_is_made_again(run, tmp_path, text):
     file.write_text(text)
     assert run() == first
     assert file.read_text() != text
+
+
+def test_a_file_of_the_cache_that_lacks_a_part_is_made_again(run, tmp_path):
+    first = run()
+    (file,) = (tmp_path / "cache/calibrations").glob("*.json")
+    content = json.loads(file.read_text())
+    del content["walked"]
+    file.write_text(json.dumps(content))
+    assert run() == first
+
+
+def test_a_run_that_calibrates_the_same_is_waited_for_aloud(run, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first = run()
+    (file,) = (tmp_path / "cache/calibrations").glob("*.json")
+    kept = file.read_bytes()
+    file.unlink()
+    lock = FileLock(file.with_suffix(".lock"))
+
+    def finish_elsewhere():
+        file.write_bytes(kept)
+        lock.close()
+
+    other = threading.Timer(0.3, finish_elsewhere)
+    other.start()
+    assert run() == first
+    other.join()
+    assert "waiting for another run that makes the same" in caplog.text
+    assert caplog.text.count("calibrating on") == 1
