@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +109,24 @@ class Evidence:
 
     def suffices(self, wanted: int, available: int) -> bool:
         """Whether there is no need to gate again for a run that could offer so many images."""
+        if self.comparison.reference_constant:
+            return False  # a first try on blank pictures must not speak for those that follow
         got = self.comparison.images + self.comparison.unusable
         if got >= wanted:
             return True
         if got >= self.wanted:  # fewer were asked for then
             return available <= got
         return available < GROWN * self.available  # all that was good was compared
+
+    def renewed(self, newer: Evidence) -> Evidence:
+        """What counts of this and of newer evidence: the newer, unless it rests on fewer images.
+
+        Then it was sought in vain among the newer's images, and is not sought there again.
+        """
+        few = newer.comparison.images < self.comparison.images
+        if not few or self.comparison.reference_constant:
+            return newer
+        return replace(self, wanted=newer.wanted, available=newer.available)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

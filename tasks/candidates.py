@@ -11,7 +11,7 @@ runs and the nights after serve the same precision, without opening an engine th
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -68,8 +68,10 @@ class Candidates:
         """
         contenders = self._contenders()
         passed = [precision for precision in contenders if self._may_serve(precision)]
+        speeds = self._speeds(passed) if len(passed) > 1 else {}
+        passed = [precision for precision in passed if precision not in self._refused]
         if len(passed) > 1:
-            precision, why = self._fastest(passed)
+            precision, why = self._fastest(speeds)
         elif passed:
             precision, why = passed[0], ""
         else:
@@ -90,12 +92,15 @@ class Candidates:
         if self._requested != "auto":
             return (self._requested,)
         usual = self._backend.usual
+        if self._proof.calibrates:
+            _log.info("precision auto: int8 or %s, whichever is faster here and may serve", usual)
+            return ("int8", usual)
         if usual != REFERENCE:
             _log.info(
                 "precision auto: %s on a GPU; --precision fp32 computes as the model was exported",
                 usual,
             )
-        return ("int8", usual) if self._proof.calibrates else (usual,)
+        return (usual,)
 
     def _wider(self, precision: str) -> str:
         """The first of the wider precisions that may serve; fp32 always may."""
@@ -110,16 +115,13 @@ class Candidates:
             return True
         try:
             verdict = self._verdict(precision)
-        except ModelError as error:
-            self._refused[precision] = f"the model cannot compute in {precision}: {error}"
-            return False
-        except EngineBuildError as error:
-            if self._requested != "auto" or precision != "int8":
-                raise
-            self._refused[precision] = f"the {precision} engine cannot be built: {error}"
+        except (ModelError, EngineBuildError) as error:
+            self._refuse(precision, error)
             return False
         if verdict is None:
-            _log.warning("gate: %s is not compared with fp32, for want of images", precision)
+            # Building ahead without images is no mistake: a run compares before the engine serves.
+            level = logging.WARNING if self._proof.available else logging.INFO
+            _log.log(level, "gate: %s is not compared with fp32, for want of images", precision)
             return True
         self._verdicts[precision] = verdict
         if not verdict.passed:
@@ -128,21 +130,35 @@ class Candidates:
             )
         return verdict.passed
 
+    def _refuse(self, precision: str, error: ModelError | EngineBuildError) -> None:
+        """Let a wider precision serve instead, and say why.
+
+        Raises:
+            EngineBuildError: The error, but for an int8 engine that only auto asked for.
+        """
+        if isinstance(error, ModelError):
+            self._refused[precision] = f"the model cannot compute in {precision}: {error}"
+        elif self._requested == "auto" and precision == "int8":
+            self._refused[precision] = f"the {precision} engine cannot be built: {error}"
+        else:
+            raise error
+
     def _verdict(self, precision: str) -> Verdict | None:
         """The verdict that is kept, or a new one; None where no image can be compared."""
         folder = self._backend.folder(precision)
-        if (kept := self._kept(folder, precision)) is not None:
-            _log.info("gate, decided before: %s", kept.line())
-            return kept
-        gate = self._proof.gate
+        kept = self._kept(folder, precision)
+        gate = None if self._suffices(kept) else self._proof.gate
         if gate is None:
-            return None
+            return _told_before(kept)
         with self._backend.open(precision, logits=True).classifier as classifier, _turn(folder):
-            if (kept := self._kept(folder, precision)) is not None:
-                return kept  # an overlapping run has decided meanwhile
+            kept = self._kept(folder, precision)
+            if self._suffices(kept):  # an overlapping run has decided meanwhile
+                return _told_before(kept)
             evidence = gate.evidence(classifier)
             if evidence is None:
-                return None
+                return _told_before(kept)
+            if kept is not None:
+                evidence = kept.evidence.renewed(evidence)
             verdict = self._judged(precision, evidence)
             _keep(folder, verdict)
         _log.log(logging.INFO if verdict.passed else logging.WARNING, "gate: %s", verdict.line())
@@ -155,20 +171,21 @@ class Candidates:
         kept = read(folder)
         if kept is None or kept.precision != precision:
             return None
-        if not kept.evidence.suffices(self._proof.wanted, self._proof.available):
-            return None
         return self._judged(precision, kept.evidence)
+
+    def _suffices(self, kept: Verdict | None) -> bool:
+        proof = self._proof
+        return kept is not None and kept.evidence.suffices(proof.wanted, proof.available)
 
     def _judged(self, precision: str, evidence: Evidence) -> Verdict:
         return judge(precision, evidence, Thresholds.of(precision, self._agreement))
 
-    def _fastest(self, passed: list[str]) -> tuple[str, str]:
+    def _fastest(self, speeds: Mapping[str, float]) -> tuple[str, str]:
         """The fastest of several, and a sentence with the figures."""
-        speeds = self._speeds(passed)
-        best = max(passed, key=lambda precision: speeds[precision])
+        best = max(speeds, key=lambda precision: speeds[precision])
         others = ", ".join(
-            f"{speeds[precision]:,.0f} with {precision}"
-            for precision in passed
+            f"{speed:,.0f} with {precision}"
+            for precision, speed in speeds.items()
             if precision != best
         )
         why = f"auto took {best}: {speeds[best]:,.0f} images/s, {others} ({self._backend.place})"
@@ -177,19 +194,38 @@ class Candidates:
     def _speeds(self, passed: list[str]) -> dict[str, float]:
         """Images per second of each: those kept with the narrowest one's verdict, or measured."""
         verdict = self._verdicts.get(passed[0])
-        if verdict is not None:
-            kept = verdict.evidence
-            if kept.measured_on == self._backend.place and set(passed) <= set(kept.speeds):
-                return dict(kept.speeds)
+        if verdict is None:
+            return self._measured(passed)
+        if (known := self._known(verdict, passed)) is not None:
+            return known
+        folder = self._backend.folder(passed[0])
+        with _turn(folder):  # two that measure at once measure each other
+            verdict = self._kept(folder, passed[0]) or verdict
+            if (known := self._known(verdict, passed)) is None:
+                known = self._measured(passed)
+                evidence = replace(verdict.evidence, speeds=known, measured_on=self._backend.place)
+                verdict = replace(verdict, evidence=evidence)
+                _keep(folder, verdict)
+        self._verdicts[passed[0]] = verdict
+        return known
+
+    def _known(self, verdict: Verdict, passed: list[str]) -> dict[str, float] | None:
+        """The speeds that were measured here before, if they are of all."""
+        kept = verdict.evidence
+        if kept.measured_on != self._backend.place or not set(passed) <= set(kept.speeds):
+            return None
+        return {precision: kept.speeds[precision] for precision in passed}
+
+    def _measured(self, passed: list[str]) -> dict[str, float]:
+        """Speeds of those that can be opened; what was not compared has not been until now."""
         speeds = {}
         for precision in passed:
             _log.info("measuring %s", precision)
-            with self._backend.open(precision).classifier as classifier:
-                speeds[precision] = images_per_second(classifier, SPEED_S)
-        if verdict is not None:
-            evidence = replace(verdict.evidence, speeds=speeds, measured_on=self._backend.place)
-            self._verdicts[passed[0]] = verdict = replace(verdict, evidence=evidence)
-            _keep(self._backend.folder(passed[0]), verdict)
+            try:
+                with self._backend.open(precision).classifier as classifier:
+                    speeds[precision] = images_per_second(classifier, SPEED_S)
+            except (ModelError, EngineBuildError) as error:
+                self._refuse(precision, error)
         return speeds
 
     def _why(self, precision: str) -> str:
@@ -224,6 +260,14 @@ def _turn(folder: Path) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.close()
+
+
+def _told_before(kept: Verdict | None) -> Verdict | None:
+    """Say what an earlier or an overlapping run has found."""
+    if kept is not None:
+        for text in (kept.line(), *kept.notes):
+            _log.info("gate, decided before: %s", text)
+    return kept
 
 
 def _keep(folder: Path, verdict: Verdict) -> None:

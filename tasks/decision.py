@@ -83,5 +83,6 @@ def gate_lines(precision: str, gate: Mapping[str, Any] | None) -> list[str]:
     lines = [f"Precision: {gate['why']}"] if gate["why"] else []
     served = [trial for trial in gate["trials"] if trial["precision"] == precision]
     if gate["status"] == "passed" and served:
-        return [*lines, f"Accuracy gate: {served[-1]['line']}."]
+        trial = served[-1]
+        return [*lines, f"Accuracy gate: {trial['line']}.", *(f"  {n}" for n in trial["notes"])]
     return [*lines, f"Accuracy gate: {IN_WORDS[gate['status']]}."]

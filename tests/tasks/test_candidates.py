@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -59,6 +60,7 @@ class Machine:
         self.measured = []
         self.compared = []
         self.wanted, self.available, self.calibrates = 1000, 10**6, False
+        self.good = None  # images that can be decoded; as many as are wanted
         self.gate = SimpleNamespace(evidence=self._evidence)
 
     def folder(self, precision):
@@ -75,7 +77,10 @@ class Machine:
     def _evidence(self, classifier):
         self.compared.append(classifier.precision)
         agreement = self.agreement[classifier.precision]
-        return None if agreement is None else evidence(agreement, self.wanted)
+        if agreement is None:
+            return None
+        found = evidence(agreement, self.good or self.wanted)
+        return replace(found, wanted=self.wanted, available=self.available)
 
     def measure(self, classifier, seconds):
         self.measured.append(classifier.precision)
@@ -209,6 +214,15 @@ def test_without_the_gate_nothing_is_compared_and_everybody_is_told(machine):
     assert lines[-1] == ("Accuracy gate: off (--gate-images 0): nothing was compared with fp32.")
 
 
+def test_auto_without_the_gate_passes_over_int8_that_cannot_be_built(machine):
+    gpu = machine(wanted=0, calibrates=True, errors={"int8": EngineBuildError("mergeScales")})
+    decision = decide(gpu, gate_images=0)
+    assert (decision.precision, decision.gate) == ("fp16", "off")
+    assert decision.why == "auto took fp16: the int8 engine cannot be built: mergeScales"
+    gpu.errors["fp16"] = ModelError("too large")
+    assert decide(gpu, gate_images=0).precision == "fp32"
+
+
 def test_without_an_image_there_is_no_verdict_and_the_next_run_tries_again(machine, caplog):
     gpu = machine(agreement={"fp16": None})
     assert decide(gpu).gate == "no images"
@@ -284,6 +298,61 @@ def test_an_overlapping_run_is_waited_for_and_its_verdict_taken(machine, caplog)
     other.join()
     assert "waiting for another run that compares the same" in caplog.text
     assert gpu.compared == []
+
+
+def test_speeds_that_an_overlapping_run_measures_meanwhile_are_taken(machine):
+    gpu = machine(calibrates=True)
+    lock = FileLock(gpu.folder("int8") / "gate.lock")
+    passed = {
+        precision: judge(precision, evidence(1.0), Thresholds.of(precision))
+        for precision in ("int8", "fp16")
+    }
+    for precision, verdict in passed.items():
+        write(gpu.folder(precision), verdict)
+
+    def finish_elsewhere():
+        found = evidence(1.0, speeds={"int8": 1.0, "fp16": 2.0}, measured_on=gpu.place)
+        write(gpu.folder("int8"), judge("int8", found, Thresholds.of("int8")))
+        lock.close()
+
+    other = threading.Timer(0.3, finish_elsewhere)
+    other.start()
+    assert decide(gpu).why.startswith("auto took fp16: 2 images/s, 1 with int8")
+    other.join()
+    assert gpu.measured == []
+
+
+def test_few_good_images_among_many_do_not_overrule_what_was_found_on_more(machine):
+    gpu = machine(agreement={"fp16": 0.5})
+    small = replace(evidence(0.5, 400), wanted=1000, available=400)
+    write(gpu.folder("fp16"), judge("fp16", small, Thresholds.of("fp16")))
+    gpu.available, gpu.agreement, gpu.good = 5000, {"fp16": 1.0}, 5
+    assert decide(gpu).precision == "fp32"
+    assert decide(gpu).precision == "fp32"
+    assert gpu.compared == ["fp16"]
+    assert read(gpu.folder("fp16")).evidence.comparison.images == 400
+    gpu.available, gpu.agreement = 10**5, {"fp16": None}
+    assert decide(gpu).precision == "fp32"  # no good image at all: what is known still holds
+
+
+def test_a_first_try_on_blank_pictures_does_not_speak_for_those_that_follow(machine):
+    gpu = machine()
+    blank = evidence(1.0)
+    blank = replace(blank, comparison=replace(blank.comparison, reference_constant=True))
+    write(gpu.folder("fp16"), judge("fp16", blank, Thresholds.of("fp16")))
+    gpu.agreement, gpu.good = {"fp16": 0.5, "int8": 0.5}, 500
+    assert decide(gpu).precision == "fp32"
+    assert gpu.compared == ["fp16"]
+
+
+def test_what_was_noted_is_told_again(machine, caplog):
+    caplog.set_level(logging.INFO)
+    gpu = machine()
+    write(gpu.folder("fp16"), judge("fp16", evidence(1.0, shared=75), Thresholds.of("fp16")))
+    decision = decide(gpu)
+    note = "75 of the images were also used for calibration, for want of others"
+    assert f"gate, decided before: {note}" in caplog.text
+    assert f"  {note}" in gate_lines("fp16", decision.record())
 
 
 def test_a_verdict_of_another_precision_or_of_nobody_is_none(machine):
