@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, asdict, dataclass, field, fields
 from typing import Any, Self
@@ -11,6 +12,10 @@ from typing import Any, Self
 __all__ = ["Manifest", "canonical_json", "nearest"]
 
 Value = str | int | bool | None
+
+DIGEST = re.compile("[0-9a-f]{64}")
+SHOWN_DIGITS = 12
+"""Of a digest, in sentences: enough to find what is meant."""
 
 
 def _keyed(words: str) -> Any:  # noqa: ANN401 - the type that dataclasses.field declares
@@ -77,6 +82,11 @@ class Manifest:
     onnx_version: str = _recorded("onnx")
     onnxruntime_version: str = _recorded("onnxruntime")
 
+    @property
+    def computes_in(self) -> str:
+        """The precision without the version of its recipe."""
+        return self.precision.partition("/")[0]
+
     def key(self) -> str:
         """Return the name of the engine's folder: sha256 (hex) over every keyed field."""
         keyed = {name: getattr(self, name) for name, spec in _specs().items() if _in_key(spec)}
@@ -116,7 +126,7 @@ class Manifest:
 
     def _sentence(self, earlier: Manifest, name: str) -> str:
         if name == "graph_digest":
-            old, new = earlier.graph_digest[:12], self.graph_digest[:12]
+            old, new = _words(earlier.graph_digest), _words(self.graph_digest)
             if earlier.model_id != self.model_id:
                 old, new = f"{earlier.model_id} ({old})", f"{self.model_id} ({new})"
         else:
@@ -149,4 +159,5 @@ def _words(value: Value) -> str:
         return "not set"
     if isinstance(value, bool):
         return "on" if value else "off"
-    return str(value)
+    text = str(value)
+    return text[:SHOWN_DIGITS] if DIGEST.fullmatch(text) else text

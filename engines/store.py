@@ -246,9 +246,12 @@ class EngineStore:
         return replace(stored, built=True, why=tuple(why))
 
     def _why(self, manifest: Manifest) -> list[str]:
-        earlier = nearest(manifest, (entry.manifest for entry in self.entries()))
+        """How it differs from the nearest one; another precision is another engine, no reason."""
+        stored = (entry.manifest for entry in self.entries())
+        precision = manifest.computes_in
+        earlier = nearest(manifest, (other for other in stored if other.computes_in == precision))
         if earlier is None:
-            return [f"the store holds no engine of {manifest.model}"]
+            return [f"the store holds no {precision} engine of {manifest.model}"]
         return manifest.explain(earlier)
 
     def _build(

@@ -247,6 +247,7 @@ class GpuBackend:
         self._rebuild = rebuild
         self._built: dict[str, tuple[float, tuple[str, ...]]] = {}
         """Seconds of each build by this process, and why it was built."""
+        self._told: set[str] = set()
 
     @property
     def place(self) -> str:
@@ -290,10 +291,7 @@ class GpuBackend:
                     logits=logits,
                     embedding=embedding,
                 )
-            how = "Built" if engine.built else "Found"
-            _log.info(
-                "%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds
-            )
+            self._tell(precision, engine)
             return Opened(
                 classifier=classifier,
                 engine_built=engine.built,
@@ -301,6 +299,15 @@ class GpuBackend:
             )
 
         return self.load(precision, load)
+
+    def _tell(self, precision: str, engine: StoredEngine) -> None:
+        """Say once where an engine is from: it is opened to be compared, timed, and to serve."""
+        if precision not in self._told:
+            self._told.add(precision)
+            how = "Built" if engine.built else "Found"
+            _log.info(
+                "%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds
+            )
 
     def load(self, precision: str, load: Callable[[StoredEngine], Loaded]) -> Loaded:
         """Find the engine, or build it, and load it.

@@ -175,7 +175,7 @@ def _summary(
         exit_code=0,
         model_id=model.model_id,
         backend="tensorrt",
-        precision=manifest.precision.partition("/")[0],
+        precision=manifest.computes_in,
         requested_precision=decision.requested,
         gate=decision.record(),
         engine=KeptEngine(

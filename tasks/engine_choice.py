@@ -37,7 +37,7 @@ def choose(store: EngineStore, model: str, precision: str) -> Entry:
         keys = ", ".join(entry.manifest.key()[:12] for entry in by_key[:LISTED])
         raise SettingsError(f"{len(by_key)} engines have keys that begin with {model}: {keys}")
     found = by_key or _by_model(entries, model)
-    wanted = [entry for entry in found if precision in ("auto", precision_of(entry))]
+    wanted = [entry for entry in found if precision in ("auto", entry.manifest.computes_in)]
     if not wanted:
         which = f"engine of {model}" if precision == "auto" else f"{precision} engine of {model}"
         raise SettingsError(
@@ -62,15 +62,10 @@ def comparable(store: EngineStore, chosen: Entry) -> list[Entry]:
         and entry.manifest.tensorrt_version == mine.tensorrt_version
     ]
     others.sort(key=lambda entry: _sizes(entry) != _sizes(chosen))  # stable: newest first
-    by_precision = {precision_of(chosen): chosen}
+    by_precision = {mine.computes_in: chosen}
     for entry in others:
-        by_precision.setdefault(precision_of(entry), entry)
+        by_precision.setdefault(entry.manifest.computes_in, entry)
     return [by_precision[name] for name in WIDEST_FIRST if name in by_precision]
-
-
-def precision_of(entry: Entry) -> str:
-    """Without the version of its recipe."""
-    return entry.manifest.precision.partition("/")[0]
 
 
 def _by_key(entries: Iterable[Entry], text: str) -> list[Entry]:
@@ -93,7 +88,7 @@ def _listed(entries: Sequence[Entry]) -> str:
     if not entries:
         return "no engine at all"
     named = [
-        f"{entry.manifest.model} {precision_of(entry)} ({entry.manifest.key()[:12]})"
+        f"{entry.manifest.model} {entry.manifest.computes_in} ({entry.manifest.key()[:12]})"
         for entry in entries[:LISTED]
     ]
     more = f" and {len(entries) - LISTED} more" if len(entries) > LISTED else ""

@@ -94,7 +94,7 @@ class EngineReport:
     @property
     def precision(self) -> str:
         """What was asked for: 'fp32', 'fp16', 'int8'."""
-        return self.entry.manifest.precision.partition("/")[0]
+        return self.entry.manifest.computes_in
 
     @property
     def kernels(self) -> int:

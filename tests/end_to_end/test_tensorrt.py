@@ -123,7 +123,7 @@ def test_auto_takes_the_gpu_in_fp16_and_says_so(reference, tmp_path):
     assert summary["engine"]["built"] is True
     assert "backend auto: TensorRT on Simulated H200" in log
     assert "precision auto: fp16 on a GPU" in log
-    assert "Building the engine: the store holds no engine of model" in log
+    assert "Building the engine: the store holds no fp16 engine of model" in log
     agree = [
         row["label"] == reference[uri]["label"] for uri, row in table(tmp_path / "out").items()
     ]

@@ -61,7 +61,7 @@ def test_builds_once_and_then_reads(store):
         assert first.key == second.key == BASE.key() == first.folder.name
         assert second.manifest == BASE
         assert first.seconds > 0
-        assert first.why == ("the store holds no engine of resnet50",)
+        assert first.why == ("the store holds no fp16 engine of resnet50",)
         assert second.why == ()
     assert build.calls == 1
 
@@ -92,6 +92,16 @@ def test_a_rebuild_says_why(store):
         assert engine.why == ("built for TensorRT 8.6.1, this is 10.16.1",)
     newest = store.entries()[0]
     assert newest.why == ("built for TensorRT 8.6.1, this is 10.16.1",)
+
+
+def test_an_engine_of_another_precision_is_no_reason_to_build(store):
+    fill(store, precision="int8/2", calibration_digest="c" * 64)
+    with store.get_or_build(manifest(tensorrt_version="10.16.1"), Build()) as engine:
+        assert engine.why == ("the store holds no fp16 engine of resnet50",)
+    with store.get_or_build(
+        manifest(precision="int8/2", calibration_digest="d" * 64), Build()
+    ) as engine:
+        assert engine.why == ("built for calibration cccccccccccc, this is dddddddddddd",)
 
 
 def test_a_rebuild_that_was_asked_for_sets_the_old_engine_aside(store):

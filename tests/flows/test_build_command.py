@@ -51,7 +51,7 @@ def test_stdout_has_the_summary_and_stderr_the_rest(tmp_path):
     assert process.returncode == 0, stderr
     lines = stdout.splitlines()
     assert lines[0].startswith("Built the fp16 engine of model@")
-    assert lines[1] == "Why: the store holds no engine of model"
+    assert lines[1] == "Why: the store holds no fp16 engine of model"
     assert "p99" in lines[-1]
     assert "Building the engine" in stderr
     assert "Measuring batches of 64" in stderr
@@ -66,7 +66,7 @@ def test_stdout_has_the_summary_and_stderr_the_rest(tmp_path):
 def test_a_signal_ends_the_build_and_leaves_nothing_half_built(tmp_path, signum):
     with start(tmp_path, "--json", build_seconds=60) as process:
         said = next(line for line in process.stderr if "Building the engine" in line)
-        assert "the store holds no engine of model" in said
+        assert "the store holds no fp16 engine of model" in said
         next(line for line in process.stderr if "simulated network" in line)
         mine = processes_with(str(tmp_path))
         assert len(set(mine).intersection(processes_with("build_child"))) == 1
