@@ -30,8 +30,11 @@ from engines.wrap import Activation
 __all__ = ["Output", "Recognized", "Requested", "kind_of_rows", "recognize"]
 
 Requested = Literal["auto", "softmax", "sigmoid", "none"]
-Kind = Literal["logits", "probabilities", "scores", "log-probabilities"]
-"""Probabilities add up to 1; scores are probabilities of independent classes, as of a sigmoid."""
+Kind = Literal[
+    "logits", "probabilities", "scores", "log-probabilities", "multiples of probabilities"
+]
+"""Probabilities add up to 1, their multiples to another number, as percentages do; scores are
+probabilities of independent classes, as of a sigmoid."""
 
 RANGE_TOLERANCE = 1e-3
 """A float16 near 1 is exact to 0.0005; logits miss [0, 1] by whole units."""
@@ -42,6 +45,12 @@ ZERO_TOLERANCE = 1e-6
 SUM_TOLERANCE = 5e-3
 """Of a row of float16 probabilities: each is exact to one part in 2,048, and what is lost of the
 smallest (2^-25 of each class) makes 0.0007 for 22,000 classes."""
+
+MULTIPLE_ROWS = 4
+"""Rows of unrelated numbers that add up to the same four times are no chance."""
+
+MULTIPLE_DRIFT = 0.1
+"""Of what a class differs between images: rows of a dead model add up alike, but do not differ."""
 
 _FINAL: dict[str, Kind] = {
     "Softmax": "probabilities",
@@ -123,10 +132,12 @@ class Recognized:
     Attributes:
         activation: What is applied to the model's output.
         source: Who says so, in words.
+        ends_in_softmax: Whether the graph's last operator promises rows that add up to 1.
     """
 
     activation: Activation
     source: str
+    ends_in_softmax: bool = False
 
 
 def recognize(
@@ -149,21 +160,22 @@ def recognize(
         classes: Scores of an image.
 
     Raises:
-        ModelError: What the user says would be done twice; the model is no classifier; or only a
-            run could tell, and it does not run.
+        ModelError: What the user says would be done twice; the model is no classifier, or gives
+            percentages; or only a run could tell, and it does not run.
     """
     output = _of_graph(model.graph, info.output_name)
+    promised = output is not None and output.kind == "probabilities"
     if requested != "auto":
         if requested != "none" and output and output.kind in ("probabilities", "scores"):
             raise ModelError(
                 f"--activation {requested}: {output.because}, and applying another would flatten"
                 " its scores; expected auto or none"
             )
-        return Recognized(activation=requested, source="--activation")
+        return Recognized(activation=requested, source="--activation", ends_in_softmax=promised)
     if output is None:
         output = _of_run(model, info, spec)
     if output.kind in ("probabilities", "scores"):
-        return Recognized(activation="none", source=output.because)
+        return Recognized(activation="none", source=output.because, ends_in_softmax=promised)
     if output.kind == "log-probabilities":
         text = f"{output.because}, which softmax turns into probabilities"
         return Recognized(activation="softmax", source=text)
@@ -196,7 +208,14 @@ def _of_run(model: ModelProto, info: GraphInfo, spec: PreprocessSpec) -> Output:
             " --activation softmax, sigmoid or none"
         ) from error
     kind = kind_of_rows(rows)
-    seen = {
+    if kind == "multiples of probabilities":
+        raise ModelError(
+            f"the graph ends in {last}, and its scores for every image of a test run add up to"
+            f" {rows.sum(axis=1).mean():.3g}: probabilities that were scaled, as to percentages,"
+            " which another softmax would flatten. Export the model without what scales them, or"
+            " give --activation none to rank them as they are"
+        )
+    seen: dict[Kind, str] = {
         "logits": "rows of a test run are logits",
         "probabilities": "rows of a test run add up to 1",
         "scores": "rows of a test run lie between 0 and 1",
@@ -221,14 +240,29 @@ def kind_of_rows(rows: NDArray[np.floating]) -> Kind:
     if values.min() >= -ZERO_TOLERANCE and values.max() <= 1 + RANGE_TOLERANCE:
         if _adds_up(values):
             return "probabilities"
+        if _adds_up_to_another_number(values):
+            return "multiples of probabilities"
         return "logits" if (values == values[:1]).all() else "scores"
     if values.max() <= RANGE_TOLERANCE and _adds_up(np.exp(values)):
         return "log-probabilities"
-    return "logits"
+    return "multiples of probabilities" if _adds_up_to_another_number(values) else "logits"
 
 
 def _adds_up(rows: NDArray[np.float64]) -> bool:
     return bool((np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE).all())
+
+
+def _adds_up_to_another_number(rows: NDArray[np.float64]) -> bool:
+    """Whether rows that differ are shares of one whole, which is not near 1.
+
+    Near 1 are probabilities of which a class was dropped, that few images are of.
+    """
+    wholes = rows.sum(axis=1)
+    whole, drift = float(wholes.mean()), float(np.ptp(wholes))
+    if len(rows) < MULTIPLE_ROWS or rows.min() < -ZERO_TOLERANCE or 0.5 <= whole <= 1.5:
+        return False
+    differing = float(np.ptp(rows, axis=0).max())
+    return drift <= SUM_TOLERANCE * whole and drift < MULTIPLE_DRIFT * differing
 
 
 def _of_graph(graph: GraphProto, name: str) -> Output | None:

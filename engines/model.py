@@ -82,6 +82,7 @@ class Model:
         labels_digest: SHA-256 of the names.
         spec: Preprocessing; `spec.host` is the part that the graph does not do.
         activation: What the graph applies to the model's output.
+        ends_in_softmax: Whether the model's own last operator promises rows that add up to 1.
         output_name: The model's output that holds the scores.
         top_k: Labels wanted for an image.
         embedding: What the graph gives as `embedding`; None where it does not.
@@ -103,6 +104,7 @@ class Model:
     embedding: Embedding | None
     sources: Mapping[str, str]
     graph: bytes = field(repr=False)
+    ends_in_softmax: bool = False
 
     @property
     def classes(self) -> int:
@@ -153,10 +155,7 @@ def load_model(request: ModelRequest) -> Model:
     if request.any_size:
         _check_takes_any_size(info, request.path)
     classes = info.classes or count_classes(files.proto, info, spec.host.height, spec.host.width)
-    config_file = where.folder / "config.json"
-    config = read_json(config_file) if is_there(config_file) else {}
-    if request.labels is None and request.preprocess == "auto":
-        check_classes(config, classes)
+    config = _config(request, where.folder, classes)
     labels = _labels(request, where.folder, config, metadata_props, keys, info, classes)
     recognized = recognize(
         request.activation, files.proto, info, spec, config=config, classes=classes
@@ -184,7 +183,17 @@ def load_model(request: ModelRequest) -> Model:
         embedding=embedding,
         sources=sources,
         graph=_checked(files.proto, request.path),
+        ends_in_softmax=recognized.ends_in_softmax,
     )
+
+
+def _config(request: ModelRequest, folder: Path, classes: int) -> Mapping[str, object]:
+    """The content of config.json; empty where there is none."""
+    file = folder / "config.json"
+    config = read_json(file) if is_there(file) else {}
+    if request.labels is None and request.preprocess == "auto":
+        check_classes(config, classes)
+    return config
 
 
 def _labels(

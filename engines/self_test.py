@@ -44,6 +44,10 @@ USUAL = 0.5
 LARGE_LOGIT = 100.0
 """Trained models reached 29; ten times too wide a pixel range made 88 to 840 of it."""
 
+SECOND_BEST = 0.51
+"""Above which the second of probabilities that add up to 1 cannot be, rounded to 8 bits or not. Of
+a softmax over an axis of length 1 every score is 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Answers:
@@ -229,6 +233,13 @@ def _batches(answers: _Answers, precision: str) -> Check:
     )
 
 
+_DONE = {
+    "probabilities": "add up to 1",
+    "multiples of probabilities": "are parts of one whole, as percentages,",
+    "scores": "lie between 0 and 1",
+}
+
+
 def _activation(answers: _Answers, model: Model) -> Check:
     """What is applied to the rows, held against what the rows are."""
     kind, asked = kind_of_rows(answers.compared), model.sources.get("activation") == "--activation"
@@ -238,19 +249,27 @@ def _activation(answers: _Answers, model: Model) -> Check:
         measured=f"{model.activation}, on rows that are {kind}",
         expected="scores that are probabilities",
     )
-    if model.activation == "none":
+    if model.ends_in_softmax and _over_another_axis(answers):
+        whole = answers.logits[answers.sound].sum(axis=1).max()
+        status: Status = "failed"
+        measured = f"the graph ends in a softmax, and the scores of an image add up to {whole:.4g}"
+        measured += " in one class" * (model.classes == 1)
+        advice = (
+            "The softmax is not over several classes, and gives each the same score: export the"
+            " model again with it over axis 1, or without it"
+        )
+    elif model.activation == "none":
         scores = answers.scores[answers.sound]
         scores = scores[np.isfinite(scores)]  # without classes that are masked
         if scores.min() >= -1e-3 and scores.max() <= 1 + 1e-3:
             return check
         measured = f"none, and scores reach from {scores.min():.3g} to {scores.max():.3g}"
         advice = "Labels are right, scores are no probabilities: --activation softmax makes them so"
-        status: Status = "passed" if asked else "warning"
-    elif kind == "probabilities" or (kind == "scores" and model.classes > 1):
-        done = "add up to 1" if kind == "probabilities" else "lie between 0 and 1"
-        measured = f"{model.activation}, on rows that {done} already"
+        status = "passed" if asked else "warning"
+    elif kind in _DONE and (kind != "scores" or model.classes > 1):
+        measured = f"{model.activation}, on rows that {_DONE[kind]} already"
         advice = "Give --activation none, or scores come out nearly alike"
-        status = "failed" if kind == "probabilities" and not asked else "warning"
+        status = "failed" if kind != "scores" and not asked else "warning"
     else:
         return check
     return Check(
@@ -260,6 +279,11 @@ def _activation(answers: _Answers, model: Model) -> Check:
         expected=check.expected,
         advice=advice,
     )
+
+
+def _over_another_axis(answers: _Answers) -> bool:
+    scores = answers.scores[answers.sound]
+    return scores.shape[1] == 1 or bool(scores[:, 1].max() > SECOND_BEST)
 
 
 def _size(answers: _Answers) -> Check:

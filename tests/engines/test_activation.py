@@ -48,6 +48,7 @@ CONSTANTS = {
     "one": 1.0,
     "six": 6.0,
     "tenth": 0.1,
+    "hundred": 100.0,
     "scale": 1 / 256,
     "zero": np.uint8(0),
     "merge": np.repeat(np.eye(3), [3, 2, 2], axis=0),
@@ -193,6 +194,36 @@ def test_a_flag_that_would_do_it_twice_is_refused(final):
         found(model, requested="sigmoid")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    ("nodes", "whole"),
+    [
+        ("a = Softmax<axis = 1>(z) y = Mul(a, hundred)", 100),
+        ("a = Softmax<axis = 1>(z) b = Softmax<axis = 1>(z) y = Add(a, b)", 2),
+        ("a = Softmax<axis = 1>(z) y = Mul(a, tenth)", 0.1),
+    ],
+)
+def test_percentages_are_neither_logits_nor_probabilities(nodes, whole, dtype):
+    model = ending_in(nodes, dtype=dtype)
+    with pytest.raises(ModelError, match=rf"add up to {whole}: .*--activation none"):
+        found(model)
+    assert found(model, requested="none").activation == "none"
+
+
+@pytest.mark.parametrize(
+    ("requested", "final", "promised"),
+    [
+        ("auto", "Softmax", True),
+        ("none", "Softmax", True),
+        ("auto", "Sigmoid", False),
+        ("auto", None, False),
+        ("none", None, False),
+    ],
+)
+def test_what_a_softmax_promises_can_be_held_against_its_rows(requested, final, promised):
+    assert found(ending_in(final=final), requested=requested).ends_in_softmax is promised
+
+
 def test_a_regression_is_refused_unless_its_outputs_are_wanted():
     with pytest.raises(ModelError, match=r"'regression'.*--activation none"):
         found(ending_in(), problem_type="regression")
@@ -264,6 +295,19 @@ def test_rows_are_told_apart_saturated_or_not(dtype, rows, spread):
 )
 def test_rows_that_tell_nothing_are_logits(rows):
     assert kind_of_rows(np.array(rows)) == "logits"
+
+
+@pytest.mark.parametrize("whole", [0.2, 2, 100, 255])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@settings(deadline=None, max_examples=30)
+@given(rows=ROWS, spread=st.sampled_from([0.3, 1, 10]))
+def test_probabilities_times_something_are_told_apart(whole, dtype, rows, spread):
+    logits = logits_of((rows[0], 8, rows[2]), spread)
+    scaled = (softmax(logits) * whole).astype(dtype)
+    assert kind_of_rows(scaled) == "multiples of probabilities"
+    assert kind_of_rows(scaled[:3]) != "multiples of probabilities"  # three may be a chance
+    assert kind_of_rows(np.tile(scaled[:1], (8, 1))) != "multiples of probabilities"  # dead
+    assert kind_of_rows(np.maximum(logits, 0).astype(dtype)) != "multiples of probabilities"
 
 
 def test_a_single_column():

@@ -250,6 +250,48 @@ class TestActivation:
         model = loaded(Tiny(final="Sigmoid", size=(16, 16)), activation="sigmoid")
         assert check(model)["activation"].status == "warning"
 
+    @pytest.mark.parametrize(
+        ("tiny", "axis"),
+        [
+            (Tiny(final="Softmax", size=(16, 16), trailing=True), -1),  # of [batch, classes, 1, 1]
+            (Tiny(final="Softmax", size=(16, 16), batch=1), 0),
+            (Tiny(final="Softmax", size=(16, 16), classes=1), 1),
+        ],
+    )
+    @pytest.mark.parametrize("source", ["--activation", "the graph ends in Softmax"])
+    def test_a_softmax_over_another_axis_than_the_classes_is_refused(self, tiny, axis, source):
+        """Every score is 1, and only the number of classes would be left of the images."""
+        model = loaded(tiny, activation="none")
+        graph = onnx.ModelProto.FromString(model.graph)
+        [softmax] = [node for node in graph.graph.node if node.op_type == "Softmax"]
+        softmax.attribute[0].i = axis
+        sources = {"activation": source}
+        wrong = replace(
+            model, graph=graph.SerializeToString(), sources=sources, ends_in_softmax=True
+        )
+        found = check(wrong, batch_size=1)["activation"]
+        assert found.status == "failed"
+        assert f"the scores of an image add up to {tiny.classes}" in found.measured
+        assert "over axis 1, or without it" in found.advice
+
+    @pytest.mark.parametrize("classes", [2, 7, 500])
+    def test_a_softmax_over_the_classes_passes(self, classes):
+        model = loaded(Tiny(final="Softmax", size=(16, 16), classes=classes), activation="none")
+        assert check(replace(model, ends_in_softmax=True))["activation"].status == "passed"
+
+    def test_on_percentages_is_refused(self):
+        def percentages(images):
+            powers = np.exp(brightness(images))
+            return 100 * powers / powers.sum(axis=1, keepdims=True)
+
+        found = scripted(percentages)["activation"]
+        assert (found.status, found.measured) == (
+            "failed",
+            "softmax, on rows that are parts of one whole, as percentages, already",
+        )
+        asked = replace(loaded(Tiny()), sources={"activation": "--activation"})
+        assert scripted(percentages, model=asked)["activation"].status == "warning"
+
     def test_none_on_logits_is_told_unless_asked_for(self):
         model = loaded(Tiny(size=(16, 16)), activation="none")
         found = check(model)["activation"]
