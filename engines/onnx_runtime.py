@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from engines.classifier import BackendInfo, Predictions, require_classes
 from engines.classifier import Slot as AnySlot
+from engines.errors import InferenceError, ModelError
 from engines.model import Model
 from engines.ort_session import Session, available_cores
-from engines.wrap import EMBEDDING, IMAGES, LABEL_IDS, LOGITS, SCORES, fetched
+from engines.wrap import EMBEDDING, IMAGES, LABEL_IDS, LOGITS, PREFIX, SCORES, fetched
 
 __all__ = ["OnnxRuntimeClassifier", "processor_name"]
 
@@ -205,7 +206,15 @@ class OnnxRuntimeClassifier:
                 zip(self._outputs, session.run(self._outputs, {IMAGES: images}), strict=True)
             )
         names = tuple(dict.fromkeys((*self._outputs, LOGITS)))
-        results = dict(zip(names, session.run(names, {IMAGES: images}), strict=True))
+        try:
+            results = dict(zip(names, session.run(names, {IMAGES: images}), strict=True))
+        except InferenceError as error:
+            if f"'{PREFIX}flatten'" not in str(error):
+                raise
+            raise ModelError(
+                f"the model's graph does not give the {self._classes} scores for an image that it"
+                f" declares. Export the model again: {error}"
+            ) from error
         require_classes(results[LOGITS].size // len(images), self._classes)
         self._classes = None
         return {name: results[name] for name in self._outputs}

@@ -87,6 +87,18 @@ def test_another_number_of_scores_than_declared_is_a_model_error(declared, logit
         infer(classifier, IMAGES)
 
 
+def test_scores_that_cannot_be_flattened_as_declared_are_a_model_error():
+    proto = onnx.ModelProto.FromString(loaded(Tiny(trailing=True)).graph)
+    [shape] = [t for t in proto.graph.initializer if t.name == "nightshift/flatten/constant_0"]
+    shape.CopyFrom(onnx.numpy_helper.from_array(np.array([-1, 12]), shape.name))
+    model = replace(with_graph(proto.SerializeToString()), labels=tuple("abcdefghijkl"))
+    with (
+        OnnxRuntimeClassifier(model, batch_size=4) as classifier,
+        pytest.raises(ModelError, match="does not give the 12 scores for an image"),
+    ):
+        infer(classifier, IMAGES)
+
+
 def test_the_number_of_scores_is_proved_without_fetching_more():
     with OnnxRuntimeClassifier(loaded(Tiny()), batch_size=4) as classifier:
         first, second = infer(classifier, IMAGES), infer(classifier, IMAGES)
