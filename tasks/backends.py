@@ -292,6 +292,8 @@ class GpuBackend:
                     embedding=embedding,
                 )
             self._tell(precision, engine)
+            if precision in self._built:
+                self._show(engine.key)
             return Opened(
                 classifier=classifier,
                 engine_built=engine.built,
@@ -308,6 +310,12 @@ class GpuBackend:
             _log.info(
                 "%s the %s engine %.12s in %.1f s", how, precision, engine.key, engine.seconds
             )
+
+    def _show(self, key: str) -> None:
+        """Put the page beside a new engine; once more when there is a verdict on it."""
+        from tasks.engine_report import keep_findings  # loads Jinja, for what is seldom built
+
+        keep_findings(engine_store(self._settings), key, None)
 
     def load(self, precision: str, load: Callable[[StoredEngine], Loaded]) -> Loaded:
         """Find the engine, or build it, and load it.

@@ -150,7 +150,7 @@ def _sizes(engine: StoredEngine) -> tuple[int, tuple[int, int]]:
 
 def _write(path: Path, page: str) -> None:
     try:
-        path.write_text(page)
+        path.write_text(page, encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"html (--html): {path} cannot be written: {error}") from error
 

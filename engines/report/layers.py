@@ -78,7 +78,10 @@ def parse_layers(text: str) -> tuple[Layer, ...]:
     content = json.loads(text, strict=False)
     if not isinstance(content, dict) or not isinstance(content.get("Layers"), list):
         raise ValueError("it has no list of layers")
-    return tuple(_layer(raw) for raw in content["Layers"])
+    try:
+        return tuple(_layer(raw) for raw in content["Layers"])
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"a layer is not described as expected: {error}") from error
 
 
 def _layer(raw: object) -> Layer:

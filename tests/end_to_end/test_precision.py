@@ -118,6 +118,25 @@ def test_auto_on_a_cpu_takes_int8_only_where_it_is_faster(tmp_path):
     assert again["gate"] == summary["gate"]
 
 
+def test_engines_that_auto_compares_are_told_once_and_have_their_page(tmp_path):
+    environment = simulated_environment("8.6.1")
+    options = ("--calibration-images", IMAGES, "--gate-images", 64)
+    summary, log = classify(tmp_path / "out", *options, environment=environment)
+    assert {trial["precision"] for trial in summary["gate"]["trials"]} == {"int8", "fp16"}
+    assert log.count("Built the int8 engine") == log.count("Built the fp16 engine") == 1
+    assert "the store holds no int8 engine" in log
+    assert "the store holds no fp16 engine" in log
+    assert "precision auto: int8 or fp16, whichever is faster here" in log
+    assert summary["engine"]["built"]
+    pages = sorted((tmp_path / "cache/engines").glob("*/report.html"))
+    assert len(pages) == 2
+    assert all("of 64 images get fp32's label" in squeezed(page) for page in pages)
+
+
+def squeezed(page: Path) -> str:
+    return " ".join(page.read_text().split())
+
+
 def test_a_device_process_that_is_replaced_decides_nothing_new(tmp_path):
     fault = {"operation": 170, "code": 700, "once": str(tmp_path / "failed")}
     environment = simulated_environment("10.16.1", fault=fault)

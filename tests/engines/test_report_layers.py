@@ -193,3 +193,20 @@ def test_shares_are_of_the_time_where_it_is_known_and_else_of_the_kernels():
 
 def test_no_dtype_is_made_up():
     assert dtype_in("Unknown format") is None
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        {"Name": "a", "Inputs": 1.5},
+        {"Name": "a", "Inputs": [None]},
+        {"Name": "a", "Outputs": [{"Name": "b", "Dimensions": [None]}]},
+        {"Name": "a", "Outputs": [{"Name": "b", "Dimensions": 3}]},
+        {"Name": "a", "Outputs": [{}]},
+        {},
+        None,
+    ],
+)
+def test_layers_of_another_form_are_refused_in_words_and_break_nothing(layer):
+    with pytest.raises(ValueError, match=r"a layer|a tensor"):
+        parse_layers(json.dumps({"Layers": [layer]}))
