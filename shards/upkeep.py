@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +28,14 @@ from numpy.typing import NDArray
 
 from shards.commit import Outcome, foreign_file, staged_rows
 from shards.errors import OutputError
-from shards.footer import WORK_SCHEMA, FooterInfo, Provenance, damaged_file, read_footer
+from shards.footer import (
+    FOOTER_KEY,
+    WORK_SCHEMA,
+    FooterInfo,
+    Provenance,
+    damaged_file,
+    read_footer,
+)
 from shards.inputs import GONE, ShardInputs
 from shards.output import Identity, OutputTree
 from shards.plan import PlanLog, ShardRef, work_key
@@ -112,6 +120,10 @@ class _View:
         )
 
 
+class _ReplacedError(Exception):
+    """A file is not the one any more whose footer was looked at."""
+
+
 class Upkeep:
     """The files of one model, as one run leaves them. Not thread-safe."""
 
@@ -162,10 +174,12 @@ class Upkeep:
         Raises:
             OutputError: The file or a plan cannot be read.
         """
-        view = self._look(shard)
-        return self._read(shard, columns).filter(
-            pa.array(_unpacked(bits, view.before)[view.before])
-        )
+        for _ in range(MAX_ATTEMPTS):
+            with suppress(_ReplacedError):
+                view = self._look(shard)
+                listed = _unpacked(bits, view.before)[view.before]
+                return self._read(shard, view.footer, columns).filter(pa.array(listed))
+        raise self._endless(shard)
 
     def missing(self, shard: ShardRef) -> Missing | None:
         """Find out what is to be computed for a shard; None where its file is up to date.
@@ -173,7 +187,12 @@ class Upkeep:
         Raises:
             OutputError: A plan or the file cannot be read, or is not of this output.
         """
-        view = self._look(shard)
+        for _ in range(MAX_ATTEMPTS):
+            with suppress(_ReplacedError):
+                view = self._look(shard)
+                break
+        else:
+            raise self._endless(shard)
         if view.is_done or (view.footer is None and not view.there.any()):
             return None
         rows = self._log.rows(view.latest).filter(pa.array(view.needed))
@@ -203,18 +222,16 @@ class Upkeep:
         """
         computed = self._log.rows(missing.shard)
         for _ in range(MAX_ATTEMPTS):
-            view = self._look(missing.shard)
-            if view.is_done:
-                return Outcome.ALREADY_THERE
-            valid = missing.rows & _same(computed, self._log.rows(view.latest))
-            if (view.needed & ~valid).any():
-                return Outcome.OUTDATED
-            if self._place(view, missing, table, provenance):
-                return Outcome.PUBLISHED
-        raise OutputError(
-            f"{self._tree.shard_path(self._model_id, missing.shard.id)} was replaced by other runs "
-            f"{MAX_ATTEMPTS} times while this one tried. Run the same command again when fewer run."
-        )
+            with suppress(_ReplacedError):
+                view = self._look(missing.shard)
+                if view.is_done:
+                    return Outcome.ALREADY_THERE
+                valid = missing.rows & _same(computed, self._log.rows(view.latest))
+                if (view.needed & ~valid).any():
+                    return Outcome.OUTDATED
+                if self._place(view, missing, table, provenance):
+                    return Outcome.PUBLISHED
+        raise self._endless(missing.shard)
 
     def _look(self, shard: ShardRef) -> _View:
         path = self._tree.shard_path(self._model_id, shard.id)
@@ -238,7 +255,7 @@ class Upkeep:
         if not self.is_of(footer, latest):
             old = self._log.rows(self._revision(footer, latest))
             before, same = _there(old), there & _same(old, rows)
-        kept = same & ~self._again_rows(shard, before) if self._again else same
+        kept = same & ~self._again_rows(shard, footer, before) if self._again else same
         return _View(
             identity=identity,
             footer=footer,
@@ -256,9 +273,9 @@ class Upkeep:
                 return revision
         raise foreign_file(self._tree.shard_path(self._model_id, shard.id))
 
-    def _again_rows(self, shard: ShardRef, before: Rows) -> Rows:
+    def _again_rows(self, shard: ShardRef, footer: FooterInfo, before: Rows) -> Rows:
         """Find the rows of a file that are to be computed all the same; none of this run's."""
-        file = self._read(shard, ["status", "run_id"])
+        file = self._read(shard, footer, ["status", "run_id"])
         chosen = np.zeros_like(before)
         if self._again.all_listed:
             bits = self._again.partly.get(shard.id)
@@ -283,7 +300,7 @@ class Upkeep:
             if not (view.there == missing.rows).all():
                 rows = table.take(pa.array(_positions(missing.rows)[view.there]))
         else:
-            present = self._read(view.latest)
+            present = self._read(view.latest, view.footer)
             rows = _merged(present, view, missing.rows, table)
             rewrite = self._rewrite(present, view)
             provenance = provenance if view.needed.any() else view.footer.provenance
@@ -310,13 +327,30 @@ class Upkeep:
         numbers = {name: int(np.count_nonzero(rows)) for name, rows in counts.items()}
         return {"run_id": self._run_id, **numbers}
 
-    def _read(self, shard: ShardRef, columns: list[str] | None = None) -> pa.Table:
+    def _read(
+        self, shard: ShardRef, expected: FooterInfo | None, columns: list[str] | None = None
+    ) -> pa.Table:
+        """Read the file that was looked at: another's rows would be taken for those of its plan.
+
+        Raises:
+            OutputError: The file is damaged.
+            _ReplacedError: It has another footer by now.
+        """
         path = self._tree.shard_path(self._model_id, shard.id)
         try:
             with pa.OSFile(os.fsencode(path)) as source:
-                return pq.ParquetFile(source, page_checksum_verification=True).read(columns)
+                file = pq.ParquetFile(source, page_checksum_verification=True)
+                if FooterInfo.from_json(file.metadata.metadata[FOOTER_KEY]) != expected:
+                    raise _ReplacedError
+                return file.read(columns)
         except (OSError, pa.ArrowException) as error:
             raise damaged_file(path, str(error)) from error
+
+    def _endless(self, shard: ShardRef) -> OutputError:
+        return OutputError(
+            f"{self._tree.shard_path(self._model_id, shard.id)} was replaced by other runs "
+            f"{MAX_ATTEMPTS} times while this one tried. Run the same command again when fewer run."
+        )
 
     def _key(self, shard: ShardRef) -> str:
         return work_key(shard, model_id=self._model_id, schema_version=WORK_SCHEMA)

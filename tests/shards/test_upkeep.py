@@ -198,6 +198,52 @@ def test_of_two_runs_that_replace_the_same_file_one_begins_again(tree, monkeypat
     assert list(tree.staging.iterdir()) == []
 
 
+def replaced_once_looked_at(monkeypatch, other_run):
+    """Let another run replace a file between the look at its footer and the reading of its rows."""
+
+    def look(path):
+        monkeypatch.setattr(upkeep, "read_footer", read_footer)
+        found = read_footer(path)
+        other_run()
+        return found
+
+    monkeypatch.setattr(upkeep, "read_footer", look)
+
+
+def test_a_file_that_is_replaced_between_two_looks_is_looked_at_again(tree, monkeypatch):
+    run(tree, FIRST, world(3, n0=-1))
+    left = {b"/data/0.jpg": -1, b"/data/2.jpg": 1}
+
+    def other_run():
+        run(tree, replace(THIRD, prune=0.5), left)
+
+    retry = replace(SECOND, retry_errors=True)
+    files, missing, table = opened(tree, retry, world(3, n0=-1))
+    replaced_once_looked_at(monkeypatch, other_run)
+    assert complete((files, missing, table), retry) is Outcome.PUBLISHED
+    assert states(tree) == left
+    assert {key: row["run_id"] for key, row in rows(tree).items()} == {
+        b"/data/0.jpg": "second",
+        b"/data/2.jpg": "first",
+    }
+
+
+def test_rows_to_do_and_listed_rows_are_those_of_one_and_the_same_file(tree, monkeypatch):
+    run(tree, FIRST, world(3, n0=-1))
+    update = extend(tree, SECOND, world(3, n0=-1), world(3, n0=-1))
+    [shard] = update.shards
+    files = nights.upkeep(tree, replace(SECOND, retry_errors=True), update)
+
+    def prune(*keys):
+        left = {key: state for key, state in world(3, n0=-1).items() if key not in keys}
+        return lambda: run(tree, replace(THIRD, prune=1), left)
+
+    replaced_once_looked_at(monkeypatch, prune(b"/data/1.jpg"))
+    assert files.missing(shard).inputs.keys == [b"/data/0.jpg"]
+    replaced_once_looked_at(monkeypatch, prune(b"/data/1.jpg", b"/data/0.jpg"))
+    assert files.listed_rows(shard, b"\xe0", ["width"]).column("width").to_pylist() == [1]
+
+
 def test_endless_replacements_end_in_an_error(tree, monkeypatch):
     run(tree, FIRST, world(3))
     stopped = opened(tree, SECOND, world(3, n0=2))
