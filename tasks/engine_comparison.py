@@ -53,8 +53,17 @@ class ComparedEngine:
 
 
 def compare(reports: Sequence[EngineReport]) -> tuple[ComparedEngine, ...]:
-    """A row for each engine."""
-    return tuple(map(_compared, reports))
+    """A row for each engine; what was not measured by itself has the speed that auto measured."""
+    speeds = {
+        (report.entry.manifest.batch, precision): speed
+        for report in reports
+        if report.verdict is not None
+        for precision, speed in report.verdict.evidence.speeds.items()
+    }
+    return tuple(
+        _compared(report, speeds.get((report.entry.manifest.batch, report.precision)))
+        for report in reports
+    )
 
 
 def remarks(rows: Sequence[ComparedEngine]) -> list[str]:
@@ -66,21 +75,27 @@ def remarks(rows: Sequence[ComparedEngine]) -> list[str]:
                 f"{row.precision} failed the comparison with fp32 and does not serve by itself."
             )
     for wide, narrow in pairwise(rows):
-        if (
-            wide.compute_only is not None
-            and narrow.compute_only is not None
-            and narrow.compute_only < wide.compute_only
-        ):
+        slow, fast = _speeds(narrow, wide)
+        if slow < fast:
             said.append(
                 f"{narrow.precision} is slower than {wide.precision} on this GPU: "
-                f"{narrow.compute_only:,.0f} against {wide.compute_only:,.0f} images/s."
+                f"{slow:,.0f} against {fast:,.0f} images/s."
             )
     if len({row.batch for row in rows}) > 1:
         said.append("The engines serve different batch sizes: compare throughput with care.")
     return said
 
 
-def _compared(report: EngineReport) -> ComparedEngine:
+def _speeds(narrow: ComparedEngine, wide: ComparedEngine) -> tuple[float, float]:
+    """Images a second of both, measured alike; twice 0 where they were not."""
+    if narrow.compute_only is not None and wide.compute_only is not None:
+        return narrow.compute_only, wide.compute_only
+    if narrow.with_transfers is not None and wide.with_transfers is not None:
+        return narrow.with_transfers, wide.with_transfers
+    return 0.0, 0.0
+
+
+def _compared(report: EngineReport, speed: float | None) -> ComparedEngine:
     throughput, verdict = report.throughput, report.verdict
     found = None if verdict is None else verdict.evidence.comparison
     asked = {"fp32": {"fp32", "tf32"}}.get(report.precision, {report.precision})
@@ -95,7 +110,7 @@ def _compared(report: EngineReport) -> ComparedEngine:
         reformats=sum(row.group == REFORMAT for row in report.layers),
         narrow_share=sum(share.share for share in report.shares if share.group in asked),
         compute_only=report.images_per_second,
-        with_transfers=None if throughput is None else throughput.with_transfers,
+        with_transfers=speed if throughput is None else throughput.with_transfers,
         latency_p50_ms=None if throughput is None else throughput.latency_ms.p50,
         agreement=None if found is None else found.top1_agreement,
         images_compared=None if found is None else found.images,

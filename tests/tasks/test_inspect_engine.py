@@ -7,14 +7,17 @@ import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from engines.errors import ModelError
+from engines.gate import compare
 from engines.measure import Latency, Throughput
 from engines.report.measured import parse_throughput, throughput_json
 from engines.report.times import LayerTimes
 from engines.store import EngineStore
 from engines.store_entry import write_beside
+from engines.verdict import Evidence, Thresholds, judge, write
 from tasks.build_engine import build_engine
 from tasks.engine_comparison import remarks
 from tasks.errors import SettingsError
@@ -203,6 +206,26 @@ def test_precisions_stand_side_by_side_and_a_slow_one_is_named(inspect, cache):
         "int8 failed the comparison with fp32 and does not serve by itself.",
         "The engines serve different batch sizes: compare throughput with care.",
     ]
+
+
+def test_speeds_that_auto_measured_are_shown_where_nothing_else_is(inspect, cache):
+    add_real(cache)
+    folder = add_real(cache, precision="int8/1")
+    logits = np.eye(4, dtype=np.float32)
+    same = compare(logits, logits, images=["a", "b", "c", "d"], labels=["e", "f", "g", "h"])
+    speeds = {"int8": 30_000.0, "fp16": 39_000.0}
+    measured = Evidence(comparison=same, wanted=4, available=4, speeds=speeds)
+    write(folder, judge("int8", measured, Thresholds.of("int8")))
+    summary = inspect("resnet50", precision="fp16")
+    rows = [(row.precision, row.compute_only, row.with_transfers) for row in summary.comparison]
+    assert rows == [("fp16", None, 39_000.0), ("int8", None, 30_000.0)]
+    assert summary.remarks == (
+        "int8 is slower than fp16 on this GPU: 30,000 against 39,000 images/s.",
+    )
+    add_real(cache, precision="fp32/1", batch="1:8:8")
+    measured = replace(measured, speeds=speeds | {"fp32": 9.0})
+    write(folder, judge("int8", measured, Thresholds.of("int8")))
+    assert inspect("resnet50", precision="fp16").comparison[0].with_transfers is None
 
 
 def test_an_engine_is_found_by_the_beginning_of_its_key(inspect, cache):
