@@ -66,6 +66,8 @@ class Candidates:
             SettingsError: There are too few images to calibrate on.
             EngineError: An engine cannot be built, loaded or run.
         """
+        self._verdicts.clear()
+        self._refused.clear()
         contenders = self._contenders()
         passed = [precision for precision in contenders if self._may_serve(precision)]
         speeds = self._speeds(passed) if len(passed) > 1 else {}
@@ -85,6 +87,16 @@ class Candidates:
             gate=self._status(precision),
             why=why,
             verdicts=self._verdicts.values(),
+        )
+
+    def stands(self, decision: Decision) -> bool:
+        """Whether the verdict is on the engine that was opened to serve.
+
+        One that was damaged, or did not load, was built anew when it was opened: no build is like
+        the other, and the verdict went with its engine.
+        """
+        return (
+            decision.gate != "passed" or read(self._backend.folder(decision.precision)) is not None
         )
 
     def _contenders(self) -> tuple[str, ...]:

@@ -107,12 +107,23 @@ class Work:
         backend = backend_of(
             settings, job.model, lambda: proof.calibrated.calibration, order.batch_limit
         )
-        decision = order.decision or Candidates(settings, backend, proof).decide()
-        opened = backend.open(
-            decision.precision,
-            logits=job.columns.logits or _is_tried_out(job, order),
-            embedding=job.columns.embedding,
-        )
+
+        def serve(precision: str) -> Opened:
+            return backend.open(
+                precision,
+                logits=job.columns.logits or _is_tried_out(job, order),
+                embedding=job.columns.embedding,
+            )
+
+        if order.decision is not None:
+            return serve(order.decision.precision), order.decision
+        candidates = Candidates(settings, backend, proof)
+        decision = candidates.decide()
+        opened = serve(decision.precision)
+        if opened.engine_built and not candidates.stands(decision):
+            opened.classifier.close()
+            decision = candidates.decide()
+            opened = serve(decision.precision)
         return opened, decision
 
     def _try_out(

@@ -133,6 +133,19 @@ def test_engines_that_auto_compares_are_told_once_and_have_their_page(tmp_path):
     assert all("of 64 images get fp32's label" in squeezed(page) for page in pages)
 
 
+def test_an_engine_that_replaces_a_damaged_one_is_compared_before_it_serves(tmp_path):
+    environment = simulated_environment("10.16.1")
+    classify(tmp_path / "out", "--gate-images", 64, environment=environment)
+    (plan,) = (tmp_path / "cache/engines").glob("*/engine.plan")
+    plan.write_bytes(plan.read_bytes()[::-1])
+    summary, log = classify(tmp_path / "again", "--gate-images", 64, environment=environment)
+    assert summary["engine"]["built"]
+    assert "the stored engine is damaged" in log
+    assert log.index("Built the fp16 engine") < log.index("gate: comparing with the fp32 model")
+    assert summary["gate"]["status"] == "passed"
+    assert (plan.parent / "verdict.json").exists()
+
+
 def squeezed(page: Path) -> str:
     return " ".join(page.read_text().split())
 
