@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from shards.errors import ErrorKind
 from shards.footer import WORK_SCHEMA, Provenance
 from shards.inputs import InputBatch, ShardInputs
 from shards.output import OutputTree
-from shards.plan import PlanLog, work_key
+from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, encode, footer_of
 from shards.ranking import Ranking
 
-__all__ = ["MODEL_ID", "write_output"]
+__all__ = ["MODEL_ID", "write_output", "write_shards"]
 
 MODEL_ID = "resnet50@0123456789ab"
 CLASSES = 1000
@@ -37,9 +37,24 @@ def write_output(root: Path, *, images: int, shard_size: int) -> OutputTree:
     tree = OutputTree.create(root)
     log = PlanLog(tree, tool_version="synthetic")
     update = log.extend(_images(images), root=b"/photos", shard_size=shard_size, run_id="run-1")
+    write_shards(tree, log, update.shards, model_id=MODEL_ID)
+    return tree
+
+
+def write_shards(
+    tree: OutputTree, log: PlanLog, shards: Sequence[ShardRef], *, model_id: str
+) -> None:
+    """Write rows for images that are planned.
+
+    Args:
+        tree: Where.
+        log: Its plans.
+        shards: Whose rows.
+        model_id: The model that they shall be of.
+    """
     labels = [f"label {number}" for number in range(CLASSES)]
     choose = np.random.default_rng(0)
-    for shard in update.shards:
+    for shard in shards:
         inputs = log.read(shard)
         rows = build_table(
             inputs,
@@ -49,11 +64,10 @@ def write_output(root: Path, *, images: int, shard_size: int) -> OutputTree:
             run_id="run-1",
             predicted_at=datetime.now(UTC),
         )
-        key = work_key(shard, model_id=MODEL_ID, schema_version=WORK_SCHEMA)
-        path = tree.shard_path(MODEL_ID, shard.id)
+        key = work_key(shard, model_id=model_id, schema_version=WORK_SCHEMA)
+        path = tree.shard_path(model_id, shard.id)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(encode(rows, footer_of(rows, _provenance(), work_key=key)))
-    return tree
+        path.write_bytes(encode(rows, footer_of(rows, _provenance(model_id), work_key=key)))
 
 
 def _images(count: int) -> Iterator[InputBatch]:
@@ -77,11 +91,11 @@ def _results(inputs: ShardInputs, choose: np.random.Generator) -> ShardResults:
     )
 
 
-def _provenance() -> Provenance:
+def _provenance(model_id: str) -> Provenance:
     return Provenance(
         tool_version="synthetic",
         run_id="run-1",
-        model_id=MODEL_ID,
+        model_id=model_id,
         model_digest="0" * 64,
         preprocess={},
         labels_digest="0" * 64,
