@@ -118,11 +118,6 @@ class Plan:
         """Images to compute."""
         return sum(self.todo.values())
 
-    @property
-    def images_done(self) -> int:
-        """Images in the shards that are up to date."""
-        return sum(shard.rows for shard in self.done)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:

@@ -119,6 +119,9 @@ def _list(job: Job) -> _Found:
             )
         except (NoImagesError, ArchiveError) as error:
             nothing = error if nothing is None or source.damaged else nothing
+            if not source.damaged:
+                # One of several: the others are classified, and this one is not passed over.
+                _log.warning("%s", error)
         else:
             found.add(update)
             found.listed[source.kind] += update.inputs
@@ -176,11 +179,12 @@ def _in_order(kept: dict[str, str], job: Job) -> dict[str, str]:
 
 def _tell(result: Plan) -> None:
     _log.info(
-        "%s images to do (shards: %d), %s in finished shards (listed and planned in %.1f s)",
+        "%s images listed, %s to do (listed and planned in %.1f s; shards: %d to do, %d finished)",
+        f"{sum(result.by_source.values()):,}",
         f"{result.images_todo:,}",
-        len(result.todo),
-        f"{result.images_done:,}",
         result.seconds,
+        len(result.todo),
+        len(result.done),
     )
     for text in result.damaged:
         _log.error("damaged, nothing of it is published: %s", text)

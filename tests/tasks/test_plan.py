@@ -11,22 +11,46 @@ from tasks.settings import Settings
 from tests.models.tiny import Tiny, loaded
 
 
+def folder(path, images):
+    path.mkdir()
+    for number in range(images):
+        (path / f"{number}.jpg").write_bytes(b"not looked at")
+
+
+def planned(caplog, labels=tuple("abcdefg"), level=logging.WARNING, **settings):
+    """Plan, and return what was said at a level."""
+    fields = ("input_size", "resize", "interpolation", "crop", "pixel_range", "mean", "std")
+    fields += ("channel_order", "alpha", "labels", "output", "activation", "batch")
+    model = replace(loaded(Tiny()), labels=labels, sources=dict.fromkeys(fields, "here"))
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        plan(prepare(Settings(model="model", **settings), model=model))
+    return [record.getMessage() for record in caplog.records if record.levelno == level]
+
+
 @pytest.mark.parametrize(
     ("labels", "warned"),
     [(tuple(f"LABEL_{index}" for index in range(7)), True), (tuple("abcdefg"), False)],
 )
 def test_classes_without_names_are_warned_of_before_hours_of_work(tmp_path, caplog, labels, warned):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    (photos / "a.jpg").write_bytes(b"not looked at")
-    asked = Settings(images=str(photos), model="model", output=str(tmp_path / "out"))
-    model = loaded(Tiny())
-    fields = ("input_size", "resize", "interpolation", "crop", "pixel_range", "mean", "std")
-    fields += ("channel_order", "alpha", "labels", "output", "activation", "batch")
-    model = replace(model, labels=labels, sources=dict.fromkeys(fields, "here"))
-    with caplog.at_level(logging.INFO):
-        plan(prepare(asked, model=model))
-    told = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    folder(tmp_path / "photos", images=1)
+    told = planned(caplog, labels, images=str(tmp_path / "photos"), output=str(tmp_path / "out"))
     assert [
         text.startswith("the classes have no names but LABEL_0, LABEL_1, ...") for text in told
     ] == ([True] * warned)
+
+
+def test_of_several_sources_one_without_an_image_is_not_passed_over_in_silence(tmp_path, caplog):
+    folder(tmp_path / "photos", images=3)
+    folder(tmp_path / "unmounted", images=0)
+    sources = [str(tmp_path / name) for name in ("photos", "unmounted")]
+    [told] = planned(caplog, images=sources, output=str(tmp_path / "out"))
+    assert told.startswith(f"no image in {tmp_path / 'unmounted'}: ")
+
+
+def test_what_is_to_do_is_told_beside_all_that_was_listed(tmp_path, caplog):
+    folder(tmp_path / "photos", images=3)
+    settings = {"images": str(tmp_path / "photos"), "output": str(tmp_path / "out")}
+    told = planned(caplog, level=logging.INFO, shard_size=2, **settings)[-1]
+    assert told.startswith("3 images listed, 3 to do (")
+    assert told.endswith("shards: 2 to do, 0 finished)")
