@@ -1,0 +1,92 @@
+"""What the scripts of benchmarks/reliability take for a mistake: they can find one."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.reliability.fake_runs import CLEAN_FAILURE, SharedWorld, fork, night, violations
+from benchmarks.reliability.readers import READERS, Seen, _look, _Plan
+from shards.errors import OutputError
+from tests.shards.crash_worker import finish
+from tests.shards.nights import Night
+
+
+@pytest.fixture
+def world():
+    images = SharedWorld(10)
+    images.add(6)
+    return images
+
+
+@pytest.fixture
+def out(tmp_path, world):
+    assert night(tmp_path / "out", Night(run_id="run-1"), world) == 6
+    return tmp_path / "out"
+
+
+def first_file(out):
+    return min((out / "predictions").rglob("*.parquet"))
+
+
+def damage(out, how):
+    path = first_file(out)
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-10])
+    elif how == "twice":
+        shutil.copyfile(path, path.with_name("p000002-00000.parquet"))
+    elif how == "lost":
+        path.unlink()
+
+
+def test_a_right_table_has_no_violations_and_images_that_changed_are_told(out, world):
+    assert violations(out) == violations(out, world) == []
+    world.change(2)
+    assert violations(out) == []
+    [found] = violations(out, world)
+    assert found.startswith("b'/data/000002.jpg': 1 in the table, 2 in the file")
+
+
+@pytest.mark.parametrize("how", ["cut", "twice", "lost"])
+def test_damage_is_a_violation(out, world, how):
+    damage(out, how)
+    assert violations(out, world)
+
+
+@pytest.mark.parametrize("library", READERS)
+@pytest.mark.parametrize(
+    ("how", "counted"),
+    [(None, set()), ("cut", {"errors"}), ("twice", {"partial", "twice"}), ("lost", {"lost"})],
+)
+def test_readers_count_what_is_wrong(out, library, how, counted):
+    read, plan, seen = READERS[library](out), _Plan(out), Seen()
+    known = _look(read, plan, seen, set())
+    damage(out, how)
+    _look(READERS[library](out), plan, seen, known)
+    assert {name for name in ("errors", "partial", "twice", "lost") if getattr(seen, name)} == (
+        counted
+    )
+    assert seen.reads == 2
+
+
+def test_exit_codes_tell_clean_failures_from_others(tmp_path):
+    def raises(error):
+        def work():
+            raise error
+
+        return work
+
+    assert finish(fork(raises(OutputError("the disk is full")), tmp_path / "errors")) == (
+        CLEAN_FAILURE
+    )
+    assert finish(fork(raises(ValueError("a bug")), tmp_path / "errors")) > CLEAN_FAILURE
+    assert "OutputError: the disk is full\nValueError: a bug" in (tmp_path / "errors").read_text()
+
+
+def test_a_reader_that_is_told_to_end_says_what_it_saw(out):
+    command = [sys.executable, "-m", "benchmarks.reliability.readers", "pyarrow", str(out)]
+    process = subprocess.Popen([*command, "--reads", "5"], stdout=subprocess.PIPE, text=True)
+    answer, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert '"reads": 5, "rows": 30, "errors": 0' in answer
