@@ -201,3 +201,15 @@ def test_a_summary_is_flat_and_json():
 def test_a_folder_that_is_gone_is_an_error_and_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError):
         write(tmp_path / "evicted", verdict(flipped(0)))
+
+
+def test_of_two_comparisons_the_one_of_more_images_counts():
+    few, many = flipped(10, rows=100), flipped(0, rows=300)
+    offered = replace(few, wanted=600, available=900)
+    assert few.renewed(many) is many
+    kept = many.renewed(offered)
+    assert kept.comparison is many.comparison
+    assert kept.suffices(600, 900)  # not to be sought in vain every night
+    blank = replace(many, comparison=replace(many.comparison, reference_constant=True))
+    assert blank.renewed(offered) is offered
+    assert not blank.suffices(1, 1)
