@@ -157,6 +157,6 @@ def read_footer(path: Path) -> FooterInfo | None:
 def damaged_file(path: Path, reason: str) -> OutputError:
     """Return the error for a file of the table that cannot be relied on."""
     return OutputError(
-        f"{path} is damaged, or not a file of this Nightshift: {reason}. Move it away and run "
-        "the same command again: its images are computed again."
+        f"{path} is damaged, or not a file of this Nightshift: {reason.rstrip('.')}. Move it away "
+        "and run the same command again: its images are computed again."
     )

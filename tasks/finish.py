@@ -140,7 +140,8 @@ class Summary:
             )
         if self.missing:
             return f"Nothing done: {self.missing:,} images have no row."
-        return f"Nothing to do: all {self.images:,} images have their rows already."
+        what = "classify" if self.pruned else "do"
+        return f"Nothing to {what}: all {self.images:,} images have their rows already."
 
     def _changes(self) -> list[str]:
         """What became of rows that were there before."""

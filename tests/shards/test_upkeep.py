@@ -302,6 +302,14 @@ def test_a_damaged_file_is_reported_and_never_kept(tree):
         run(tree, SECOND, world(3, n1=2))
 
 
+def test_a_file_that_was_cut_short_is_named_in_whole_sentences(tree):
+    run(tree, FIRST, world(3))
+    path = tree.shard_path("m@1", "p000001-00000")
+    os.truncate(path, path.stat().st_size - 20)
+    with pytest.raises(OutputError, match=r"[^.]\. Move it away and run the same command again"):
+        run(tree, SECOND, world(3))
+
+
 def test_the_holder_of_a_lock_is_named(tree, monkeypatch):
     run(tree, FIRST, world(3))
     monkeypatch.setattr(locks, "PATIENCE_S", 0.1)

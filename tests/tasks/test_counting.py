@@ -91,6 +91,20 @@ def test_what_happened_to_rows_is_counted(tree):
     assert counts.pruned == 1
 
 
+def test_a_run_that_only_prunes_does_not_say_that_there_was_nothing_to_do(tree):
+    nights.run(tree, Night(run_id="first"), WORLD)
+    night = Night(run_id="second", prune=0.5)
+    left = dict(list(WORLD.items())[1:])
+    update = nights.extend(tree, night, left, left)
+    nights.run(tree, night, left)
+    summary = finish(
+        job(tree, night, update), plan(update), Outcome(ready=None, seconds=1.0, reached={})
+    )
+    assert (summary.images, summary.pruned) == (6, 1)
+    assert summary.lines()[0] == "Nothing to classify: all 6 images have their rows already."
+    assert "Rows: 1 removed because the images are gone." in summary.lines()
+
+
 def test_shards_that_failed_are_named_and_their_images_missing(tree):
     night = Night(run_id="first")
     update = nights.extend(tree, night, WORLD, WORLD)
