@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 IMAGES = 32
 BATCH = ["--batch-size", "8", "--seconds", "0.1"]
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.simulated
 
 
 @pytest.fixture(scope="module")

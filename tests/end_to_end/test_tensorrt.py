@@ -17,7 +17,6 @@ import pytest
 import tasks.classify
 from flows.direct import run_directly
 from flows.session import Session
-from tasks.errors import WorkFailedError
 from tasks.settings import Settings
 from tests.flows.conftest import processes_with, wait_for
 from tests.simulators.installed import simulated_environment
@@ -195,9 +194,10 @@ def test_a_sticky_cuda_error_costs_a_restart_and_no_row(
 def test_a_cuda_error_that_comes_back_is_reported_and_not_retried_for_ever(
     device_processes, tmp_path, caplog
 ):
-    fault = {"operation": MIDDLE, "code": ILLEGAL_ADDRESS}
-    with pytest.raises(WorkFailedError, match=r"1 of 1 shards failed 2 times.*IllegalAddress"):
-        device_processes(shard_size=450, fault=fault)
+    summary = device_processes(shard_size=450, fault={"operation": MIDDLE, "code": ILLEGAL_ADDRESS})
+    assert (summary.status, summary.exit_code, summary.missing) == ("failed", 1, 450)
+    [why] = summary.failed_shards.values()
+    assert "IllegalAddress" in why
     assert caplog.text.count("starting another") == 1
     assert list((tmp_path / "out").glob("predictions/**/*.parquet")) == []
 
