@@ -120,7 +120,7 @@ class Planning:
         if prune is not None and self.pruned > prune.limit * known:
             raise SourceError(
                 f"--prune: {self.pruned:,} of the {known:,} images known below {shown(self.root)} "
-                f"are gone, more than --prune-limit {prune.limit:g} allows. Nothing was changed. "
+                f"are gone, more than --prune-limit {prune.limit:g} allows. None was taken out. "
                 "See whether the file system is mounted and complete; if they were deleted on "
                 "purpose, give --prune-limit 1."
             )
