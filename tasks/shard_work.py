@@ -170,7 +170,8 @@ class ShardWork:
                 self._take(batch)
             self._settle(keep=0)
         except Exception as error:
-            if self._open:
+            # An OutputError names its file, which may be that of a shard before this one.
+            if self._open and not isinstance(error, OutputError):
                 error.add_note(f"in shard {self._open[0][0].shard.id}")
             raise
 
