@@ -8,17 +8,12 @@ profiler first.
 from __future__ import annotations
 
 import statistics
-import time
-
-import numpy as np
+from functools import partial
 
 from engines.cuda import Stream
-from engines.device import MemoryBudget, select_device
-from engines.measure import timed
-from engines.ownership import Drained, Resources
+from engines.measure import back_to_back, batch_on_device
 from engines.report.times import LayerTimes
-from engines.tensorrt_engine import Context, Engine
-from engines.tensorrt_slots import HostSlot, Lane
+from engines.tensorrt_engine import Context
 
 __all__ = ["measure_layers"]
 
@@ -49,26 +44,19 @@ def measure_layers(
         ValueError: The engine's profile does not hold these sizes.
         EngineError: As `TensorRTClassifier` raises them.
     """
-    select_device(device)
-    budget = MemoryBudget(memory_limit_bytes)
-    with Resources() as owned:
-        own = owned.add
-        stream = own(Stream())
-        engine = own(Engine(plan, budget))
-        context = own(engine.new_context(stream=stream))
-        layout = engine.layout(context, batch_size, image_size)
-        budget.reserve(layout.device_bytes, f"a batch of {batch_size}")
-        lane, slot = own(Lane(layout)), own(HostSlot(layout, ()))
-        own(Drained(stream))
-        noise = np.random.default_rng(0)
-        slot.images[:] = noise.integers(0, 256, slot.images.shape, np.uint8)
-        slot.upload(lane, batch_size, stream=stream)
+    with batch_on_device(
+        plan,
+        batch_size=batch_size,
+        image_size=image_size,
+        device=device,
+        memory_limit_bytes=memory_limit_bytes,
+    ) as (_, context, lane, stream):
         lane.run(context, batch_size, stream=stream)  # sets the shape and addresses that stay
         stream.synchronize()
-        batch_ms = _bare_ms(context, stream, seconds)
+        timed, elapsed = back_to_back(partial(context.enqueue, stream=stream), stream, seconds)
+        batch_ms = 1000 * elapsed / timed
         batches = min(MOST_BATCHES, max(1, round(1000 * seconds / batch_ms)))
         layers = _profiled_ms(context, stream, batches)
-    owned.close()
     return LayerTimes(
         batch_size=batch_size,
         height=image_size[0],
@@ -78,20 +66,6 @@ def measure_layers(
         milliseconds=tuple(round(statistics.median(times), 6) for times in layers.values()),
         batch_ms=batch_ms,
     )
-
-
-def _bare_ms(context: Context, stream: Stream, seconds: float) -> float:
-    """Milliseconds of a batch, one queued behind the other."""
-
-    def run(batches: int) -> float:
-        started = time.perf_counter()
-        for _ in range(batches):
-            context.enqueue(stream=stream)
-        stream.synchronize()
-        return time.perf_counter() - started
-
-    batches, elapsed = timed(run, seconds)
-    return 1000 * elapsed / batches
 
 
 def _profiled_ms(context: Context, stream: Stream, batches: int) -> dict[str, list[float]]:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -18,7 +20,7 @@ from engines.classifier import Classifier, Slot
 from engines.cuda import Stream
 from engines.device import MemoryBudget, select_device
 from engines.ownership import Drained, Resources
-from engines.tensorrt_engine import Engine
+from engines.tensorrt_engine import Context, Engine
 from engines.tensorrt_runner import TensorRTClassifier
 from engines.tensorrt_slots import HostSlot, Lane
 
@@ -26,7 +28,9 @@ __all__ = [
     "Latency",
     "Throughput",
     "Timing",
+    "back_to_back",
     "bare_loop",
+    "batch_on_device",
     "fill_slots",
     "images_per_second",
     "measure",
@@ -174,6 +178,40 @@ def bare_loop(
     Raises:
         EngineError: As `TensorRTClassifier` raises them; also where no graph can be captured.
     """
+    with batch_on_device(
+        plan,
+        batch_size=batch_size,
+        image_size=image_size,
+        device=device,
+        memory_limit_bytes=memory_limit_bytes,
+    ) as (engine, context, lane, stream):
+        if cuda_graph:
+            lane.capture(engine, stream=stream)
+        lane.run(context, batch_size, stream=stream)  # sets the shape and addresses that stay
+        enqueue = context.enqueue if lane.graph is None else lane.graph.launch
+        batches, elapsed = back_to_back(partial(enqueue, stream=stream), stream, seconds)
+    return Timing(images_per_second=batches * batch_size / elapsed, batches=batches)
+
+
+@contextmanager
+def batch_on_device(
+    plan: bytes,
+    *,
+    batch_size: int,
+    image_size: tuple[int, int],
+    device: int,
+    memory_limit_bytes: int | None,
+) -> Iterator[tuple[Engine, Context, Lane, Stream]]:
+    """Load an engine, and upload one batch of noise for it. Arguments: `measure`.
+
+    Yields:
+        The engine, a context, the lane that holds the batch, and the stream that it comes on; all
+        of them closed at the end.
+
+    Raises:
+        ValueError: The engine's profile does not hold these sizes.
+        EngineError: As `TensorRTClassifier` raises them.
+    """
     select_device(device)
     budget = MemoryBudget(memory_limit_bytes)
     with Resources() as owned:
@@ -187,23 +225,21 @@ def bare_loop(
         own(Drained(stream))
         _fill(slot, np.random.default_rng(0))
         slot.upload(lane, batch_size, stream=stream)
-        if cuda_graph:
-            lane.capture(engine, stream=stream)
-        lane.run(context, batch_size, stream=stream)  # sets the shape and addresses that stay
-
-        def run(batches: int) -> float:
-            started = time.perf_counter()
-            for _ in range(batches):
-                if lane.graph is None:
-                    context.enqueue(stream=stream)
-                else:
-                    lane.graph.launch(stream=stream)
-            stream.synchronize()
-            return time.perf_counter() - started
-
-        batches, elapsed = timed(run, seconds)
+        yield engine, context, lane, stream
     owned.close()
-    return Timing(images_per_second=batches * batch_size / elapsed, batches=batches)
+
+
+def back_to_back(enqueue: Callable[[], None], stream: Stream, seconds: float) -> tuple[int, float]:
+    """Time one batch queued behind the other, and one wait at the end; returns as `timed` does."""
+
+    def run(batches: int) -> float:
+        started = time.perf_counter()
+        for _ in range(batches):
+            enqueue()
+        stream.synchronize()
+        return time.perf_counter() - started
+
+    return timed(run, seconds)
 
 
 def images_per_second(classifier: Classifier, seconds: float) -> float:
