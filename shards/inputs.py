@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from shards.shard_ref import ShardRef
 
-__all__ = ["GONE", "INPUT_SCHEMA", "InputBatch", "ShardInputs", "keys_of", "text_and_offsets"]
+__all__ = [
+    "GONE",
+    "INPUT_ENCODINGS",
+    "INPUT_SCHEMA",
+    "InputBatch",
+    "ShardInputs",
+    "keys_of",
+    "text_and_offsets",
+]
 
 GONE = -1
 """The size, in plans, of an image that was pruned: its key keeps its place in its shard."""
@@ -37,6 +45,15 @@ INPUT_SCHEMA = pa.schema(
     ]
 )
 """A batch as an Arrow table."""
+
+INPUT_ENCODINGS = {
+    "key": "DELTA_BYTE_ARRAY",
+    "size": "DELTA_BINARY_PACKED",
+    "mtime_ns": "DELTA_BINARY_PACKED",
+    "offset": "DELTA_BINARY_PACKED",
+    "extra": "PLAIN",
+}
+"""How its columns are stored in plans: keys share beginnings, and numbers lie close together."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.inputs import INPUT_SCHEMA, InputBatch, text_and_offsets
+from shards.inputs import INPUT_ENCODINGS, INPUT_SCHEMA, InputBatch, text_and_offsets
 from shards.plan_header import HEADER_KEY, PlanHeader, damaged, header_json, parse_header
 
 __all__ = [
@@ -35,14 +35,7 @@ __all__ = [
 GROUP_ROWS = 16_384
 
 _SCHEMA = INPUT_SCHEMA.append(pa.field("shard", pa.int32(), nullable=False))
-_ENCODINGS = {
-    "key": "DELTA_BYTE_ARRAY",
-    "size": "DELTA_BINARY_PACKED",
-    "mtime_ns": "DELTA_BINARY_PACKED",
-    "offset": "DELTA_BINARY_PACKED",
-    "extra": "PLAIN",
-    "shard": "DELTA_BINARY_PACKED",
-}
+_ENCODINGS = {**INPUT_ENCODINGS, "shard": "DELTA_BINARY_PACKED"}
 
 
 class PlanWriter:

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import OutputError
-from shards.inputs import GONE, INPUT_SCHEMA
+from shards.inputs import GONE, INPUT_ENCODINGS, INPUT_SCHEMA
 from shards.plan_file import GROUP_ROWS, digest_of, plan_errors, plan_source
 from shards.plan_header import HEADER_KEY, damaged
 from shards.shard_ref import ShardRef
@@ -32,14 +32,6 @@ __all__ = ["Revision", "RevisionFile", "RevisionWriter", "is_revision"]
 FORMAT_VERSION = 3
 
 REVISIONS_KEY = b"nightshift.revisions"
-
-_ENCODINGS = {
-    "key": "DELTA_BYTE_ARRAY",
-    "size": "DELTA_BINARY_PACKED",
-    "mtime_ns": "DELTA_BINARY_PACKED",
-    "offset": "DELTA_BINARY_PACKED",
-    "extra": "PLAIN",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +76,7 @@ class RevisionWriter:
             INPUT_SCHEMA,
             compression="zstd",
             use_dictionary=False,
-            column_encoding=_ENCODINGS,
+            column_encoding=INPUT_ENCODINGS,
             write_page_checksum=True,
         )
 
