@@ -16,12 +16,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.closing import Closing
 from shards.decode import Limits
 from shards.decode_process import DecodeServer, Worker, WorkerLostError
 from shards.decode_wire import Outcome, Setup
@@ -38,7 +37,7 @@ CONTENT_BYTES = 16 << 20
 """Contents that a request may carry, beyond its first image's: a worker holds all of them."""
 
 
-class DecodePool:
+class DecodePool(Closing):
     """Decode workers, owned; any number of threads may use it at once.
 
     Workers are made when threads need them, at most `workers`, and replaced when they end.
@@ -181,17 +180,6 @@ class DecodePool:
                 place.worker = None
         if self._own_server is not None:
             self._own_server.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Place:

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import IO, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shards.closing import Closing
 from shards.decode_server import ANSWER, END, FORK, REQUEST, UNKNOWN
 from shards.decode_server import main as serve
 from shards.decode_wire import (
@@ -84,7 +84,7 @@ class WorkerLostError(Exception):
         self.ended = ended
 
 
-class DecodeServer:
+class DecodeServer(Closing):
     """The process that workers are forked from, owned; any thread may ask it.
 
     It and its workers end with the process that made it, however that ends.
@@ -193,17 +193,6 @@ class DecodeServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class _Process(Protocol):

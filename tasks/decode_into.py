@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from engines.model import Model
 from engines.ort_session import available_cores
+from shards.closing import Closing
 from shards.decode import Decoded, Limits
 from shards.decode_pool import DecodePool
 from shards.decode_process import DecodeServer
@@ -26,7 +26,7 @@ __all__ = ["DecodeInto", "Decoding"]
 Decoding = Decoded | ImageError
 
 
-class DecodeInto:
+class DecodeInto(Closing):
     """Fills rows of a slot, in processes of its own that end when it is closed.
 
     An image that cannot be decoded is an ImageError, never a crash and never a hang.
@@ -103,14 +103,3 @@ class DecodeInto:
     def close(self) -> None:
         """End the processes; nothing may be decoding. Idempotent."""
         self._pool.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

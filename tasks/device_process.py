@@ -15,8 +15,9 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
+
+from shards.closing import Closing
 
 if TYPE_CHECKING:
     from tasks.messages import Message, WorkOrder
@@ -48,7 +49,7 @@ main(decoders)
 """
 
 
-class DeviceProcess:
+class DeviceProcess(Closing):
     """A worker process, owned: closing it ends it, and it dies with its parent.
 
     It begins to import at once and to load when it has settings; it opens no engine and
@@ -136,19 +137,8 @@ class DeviceProcess:
         except (BrokenPipeError, ValueError):
             pass  # It died, or was closed meanwhile: the next read says so.
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class Standby:
+class Standby(Closing):
     """A device process that starts before there is work for it; ended here unless it is taken."""
 
     def __init__(self) -> None:
@@ -168,14 +158,3 @@ class Standby:
         """End the process, unless it was taken. Idempotent."""
         if (process := self.take()) is not None:
             process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()

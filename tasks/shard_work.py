@@ -15,13 +15,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
-from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from engines.classifier import Classifier, Predictions
 from engines.streaming import Batch, stream
+from shards.closing import Closing
 from shards.commit import Outcome
 from shards.decode import Decoded
 from shards.errors import ErrorKind, ImageError, LockedError, OutputError
@@ -116,7 +116,7 @@ class Sheet:
         )
 
 
-class ShardWork:
+class ShardWork(Closing):
     """Works off shards with one classifier and its decoders, and says so in messages."""
 
     def __init__(
@@ -240,17 +240,6 @@ class ShardWork:
         """Wait for the threads; what is not published is given up."""
         self._decoders.shutdown(cancel_futures=True)
         self._committer.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def provenance(job: Job, classifier: Classifier, decision: Decision) -> Provenance:

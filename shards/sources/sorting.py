@@ -11,12 +11,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
 
+from shards.closing import Closing
 from shards.inputs import INPUT_SCHEMA
 from shards.output import output_errors
 
@@ -33,7 +33,7 @@ _SCHEMA = INPUT_SCHEMA.append(pa.field("number", pa.int64(), nullable=False))
 _ORDER = [("key", "ascending"), ("number", "ascending")]
 
 
-class Sorter:
+class Sorter(Closing):
     """Sorts rows by key; rows of one key come in the order in which they were added.
 
     Use it in a `with` block: its files have no name, and end with it.
@@ -80,17 +80,6 @@ class Sorter:
         for run in self._runs:
             run.close()
         self._runs, self._pending, self._pending_rows = [], [], 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _sorted_pending(self) -> pa.Table:
         table = pa.concat_tables(self._pending).combine_chunks().sort_by(_ORDER)
