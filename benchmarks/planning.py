@@ -24,6 +24,7 @@ import numpy as np
 
 from shards.inputs import InputBatch
 from shards.listing import Listing, list_directory
+from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from shards.plan import PlanLog, PlanUpdate, Prune, ShardRef
 
@@ -45,7 +46,7 @@ def main(images: Path, *, repeats: int = 5, make: int | None = None) -> None:
         make_files(images, make)
     root = os.fsencode(images)
     with tempfile.TemporaryDirectory() as parent:
-        trees = [OutputTree.create(Path(parent) / str(run)) for run in range(repeats + 1)]
+        trees = [LocalTree.create(Path(parent) / str(run)) for run in range(repeats + 1)]
         planned = trees[-1]
         fresh = iter(trees)
         update = extend(root, planned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import urllib.request
@@ -10,9 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from platformdirs import user_state_path
+
 from flows.roots import allowed_roots
 from flows.server import ServerError, TemporaryServer
 from flows.session import Session, joined
+from tasks.job import Job
 from tasks.prepare import prepare
 from tasks.settings import Settings
 
@@ -42,7 +46,7 @@ def run_under_prefect(settings: Settings, session: Session) -> Summary:
     """
     # Before anything slow is started, so that a mistake in the model or the output shows at once.
     session.job = prepare(settings, allowed=allowed_roots())
-    home = Path(settings.output) / "state" / "prefect"
+    home = _home(session.job)
     _set_defaults(home)
     with _api(home):
         try:
@@ -51,6 +55,14 @@ def run_under_prefect(settings: Settings, session: Session) -> Summary:
             session.stranded = not _deliver()
     assert session.summary is not None
     return session.summary
+
+
+def _home(job: Job) -> Path:
+    """Where Prefect keeps what it needs: in the output, or, of one in a bucket, on this machine."""
+    if isinstance(job.tree.root, Path):
+        return job.tree.root / "state" / "prefect"
+    name = hashlib.sha256(job.settings.output.encode()).hexdigest()[:16]
+    return user_state_path("nightshift") / "prefect" / name
 
 
 def _set_defaults(home: Path) -> None:

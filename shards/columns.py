@@ -121,7 +121,7 @@ def _recorded(tree: OutputTree) -> OptionalColumns | None:
     try:
         with output_errors("read", tree.columns):
             try:
-                text = tree.columns.read_text(encoding="utf-8")
+                text = tree.columns.read_bytes()
             except FileNotFoundError:
                 return None
         record = json.loads(text)
@@ -148,8 +148,7 @@ def _recorded(tree: OutputTree) -> OptionalColumns | None:
 
 
 def _has_rows(tree: OutputTree) -> bool:
-    with output_errors("read", tree.predictions):
-        return any(tree.predictions.glob("*/*.parquet"))
+    return any(path.name.endswith(".parquet") for path in tree.files())
 
 
 def _require_same(

@@ -13,7 +13,6 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +20,7 @@ import pyarrow as pa
 from shards.errors import OutputError
 from shards.footer import FooterInfo, read_footer
 from shards.output import OutputTree, StagedFile, output_errors
+from shards.place import Place
 from shards.predictions import encode
 
 __all__ = [
@@ -78,7 +78,7 @@ def publish(
 
 @contextmanager
 def staged_rows(
-    tree: OutputTree, final: Path, table: pa.Table, footer: FooterInfo
+    tree: OutputTree, final: Place, table: pa.Table, footer: FooterInfo
 ) -> Iterator[StagedFile]:
     """Write a shard's file in staging, read back, for the length of the block.
 
@@ -99,7 +99,7 @@ def staged_rows(
         yield staged
 
 
-def foreign_file(path: Path) -> OutputError:
+def foreign_file(path: Place) -> OutputError:
     """Return the error for a file of images that no plan has under its name."""
     return OutputError(
         f"{path} holds the rows of other images than the plan says: state/ and predictions/ "
@@ -107,7 +107,7 @@ def foreign_file(path: Path) -> OutputError:
     )
 
 
-def write_run_record(tree: OutputTree, run_id: str, record: Mapping[str, Any]) -> Path:
+def write_run_record(tree: OutputTree, run_id: str, record: Mapping[str, Any]) -> Place:
     """Write `runs/<run_id>/run.json`, complete or not at all, and return its path.
 
     A run writes it last. Writing it again, as a retried task does, replaces it.
@@ -124,7 +124,7 @@ def write_run_record(tree: OutputTree, run_id: str, record: Mapping[str, Any]) -
     return final
 
 
-def _check(path: Path, expected: FooterInfo) -> None:
+def _check(path: Place, expected: FooterInfo) -> None:
     """See that the file that is about to be published reads back."""
     found = read_footer(path)
     if found is None or (found.work_key, found.rows) != (expected.work_key, expected.rows):

@@ -33,6 +33,7 @@ from shards.errors import OutputError
 from shards.exclusive import sync_directory
 from shards.footer import FOOTER_KEY, SCHEMA_VERSION, FooterInfo, read_footer
 from shards.output import OutputTree, output_errors
+from shards.place import Place, opened
 from shards.predictions import ROW_GROUP_BYTES, ROW_GROUP_ROWS, open_writer, schema_v1
 from shards.seal import is_intact, seal_file
 from shards.verify_tree import table_files
@@ -200,7 +201,7 @@ def _rows(
     """Yield the rows of all shards, and gather their footers."""
     for shard in part.shards:
         path = tree.shard_path(part.model_id, shard)
-        with _input_errors(path), pa.OSFile(os.fsencode(path)) as source:
+        with _input_errors(path), opened(path) as source:
             if is_intact(source) is False:
                 raise ValueError("its bytes are not those that were written")
             source.seek(0)
@@ -218,7 +219,7 @@ def _rows(
 
 
 @contextmanager
-def _input_errors(path: Path) -> Iterator[None]:
+def _input_errors(path: Place) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, pa.ArrowException) as error:

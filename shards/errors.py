@@ -2,6 +2,7 @@
 
     ShardError             base; `exit_code` is what the command returns
     ├── SourceError        the inputs cannot be listed as given (2)
+    ├── StoreError         an object store cannot be reached as configured (2)
     ├── NoImagesError      the inputs hold no image (4)
     ├── ArchiveError       an archive is damaged: nothing of it is published (1)
     ├── OutputError        the output cannot be written, or holds what it should not (1)
@@ -26,6 +27,7 @@ __all__ = [
     "OutputError",
     "ShardError",
     "SourceError",
+    "StoreError",
 ]
 
 
@@ -56,6 +58,12 @@ class ShardError(Exception):
 
 class SourceError(ShardError):
     """The inputs cannot be listed as given."""
+
+    exit_code = 2
+
+
+class StoreError(ShardError):
+    """An object store cannot be reached as configured."""
 
     exit_code = 2
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import OutputError
+from shards.place import Place, footer_source
 
 __all__ = [
     "FOOTER_KEY",
@@ -135,14 +134,14 @@ class FooterInfo:
         )
 
 
-def read_footer(path: Path) -> FooterInfo | None:
+def read_footer(path: Place) -> FooterInfo | None:
     """Return what a finished file says of itself; None where there is no file.
 
     Raises:
         OutputError: It is damaged, or Nightshift did not write it.
     """
     try:
-        with pa.OSFile(os.fsencode(path)) as source:
+        with footer_source(path) as source:
             metadata = pq.read_metadata(source)
         footer = FooterInfo.from_json((metadata.metadata or {}).get(FOOTER_KEY, b"null"))
         if footer.rows != metadata.num_rows:
@@ -154,7 +153,7 @@ def read_footer(path: Path) -> FooterInfo | None:
     return footer
 
 
-def damaged_file(path: Path, reason: str) -> OutputError:
+def damaged_file(path: Place, reason: str) -> OutputError:
     """Return the error for a file of the table that cannot be relied on."""
     return OutputError(
         f"{path} is damaged, or not a file of this Nightshift: {reason.rstrip('.')}. Move it away "

@@ -7,10 +7,8 @@ arithmetic and read without the rest. Row groups are whole shards.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -18,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.inputs import INPUT_ENCODINGS, INPUT_SCHEMA, InputBatch, text_and_offsets
+from shards.place import Place, opened_in_parts
 from shards.plan_header import HEADER_KEY, PlanHeader, damaged, header_json, parse_header
 
 __all__ = [
@@ -27,7 +26,6 @@ __all__ = [
     "digest_of",
     "plan_errors",
     "plan_metadata",
-    "plan_source",
 ]
 
 # Small enough to decode one shard of a plan in a millisecond, large enough that ten million images
@@ -122,7 +120,7 @@ class PlanFile:
         header: What it says of itself.
     """
 
-    def __init__(self, path: Path, metadata: pq.FileMetaData | None = None) -> None:
+    def __init__(self, path: Place, metadata: pq.FileMetaData | None = None) -> None:
         """Read the footer, unless it was read before.
 
         Raises:
@@ -173,7 +171,7 @@ class PlanFile:
     def group(self, group: int, columns: list[str]) -> pa.Table:
         """Return one row group, one chunk a column; it is remembered until another is read."""
         if self._loaded is None or self._loaded[0] != (group, len(columns)):
-            with plan_errors(self._path), plan_source(self._path) as source:
+            with plan_errors(self._path), opened_in_parts(self._path) as source:
                 file = pq.ParquetFile(
                     source, metadata=self._metadata, page_checksum_verification=True
                 )
@@ -184,23 +182,18 @@ class PlanFile:
         return self._loaded[1]
 
 
-def plan_metadata(path: Path) -> pq.FileMetaData:
+def plan_metadata(path: Place) -> pq.FileMetaData:
     """Return a plan's footer.
 
     Raises:
         OutputError: The file is missing or damaged.
     """
-    with plan_errors(path), plan_source(path) as source:
+    with plan_errors(path), opened_in_parts(path) as source:
         return pq.read_metadata(source)
 
 
-def plan_source(path: Path) -> pa.NativeFile:
-    """Open a plan."""
-    return pa.OSFile(os.fsencode(path))  # a str would have to be UTF-8
-
-
 @contextmanager
-def plan_errors(path: Path) -> Iterator[None]:
+def plan_errors(path: Place) -> Iterator[None]:
     """Turn errors of the file system and of Arrow into OutputErrors that name the plan."""
     try:
         yield

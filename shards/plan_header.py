@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from shards.errors import OutputError
 from shards.names import key_of, uris_of
+from shards.place import Place
 
 __all__ = ["HEADER_KEY", "PlanHeader", "damaged", "header_json", "parse_header"]
 
@@ -60,7 +60,7 @@ def header_json(header: PlanHeader) -> bytes:
     return json.dumps({"format_version": FORMAT_VERSION, **fields}).encode()
 
 
-def parse_header(path: Path, metadata: pq.FileMetaData) -> PlanHeader:
+def parse_header(path: Place, metadata: pq.FileMetaData) -> PlanHeader:
     """Return the header of an opened file.
 
     Raises:
@@ -78,7 +78,7 @@ def parse_header(path: Path, metadata: pq.FileMetaData) -> PlanHeader:
     return header
 
 
-def _header(path: Path, fields: dict[str, Any]) -> PlanHeader:
+def _header(path: Place, fields: dict[str, Any]) -> PlanHeader:
     if not 1 <= (version := fields.pop("format_version")) <= FORMAT_VERSION:
         raise OutputError(
             f"the plan {path} has format {version}, this Nightshift reads 1 to {FORMAT_VERSION}. "
@@ -90,7 +90,7 @@ def _header(path: Path, fields: dict[str, Any]) -> PlanHeader:
     return PlanHeader(**fields)
 
 
-def damaged(path: Path, reason: str) -> OutputError:
+def damaged(path: Place, reason: str) -> OutputError:
     """Return the error for a plan that cannot be relied on."""
     return OutputError(
         f"cannot read the plan {path}: {reason}. It says which images have rows already: restore "

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.footer import damaged_file
 from shards.output import OutputTree, output_errors
+from shards.place import Place, opened
 
 __all__ = ["COLUMNS", "error_rows", "write_errors"]
 
@@ -38,14 +37,14 @@ _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]")  # noqa: RUF001
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def error_rows(path: Path) -> Iterator[pa.Table]:
+def error_rows(path: Place) -> Iterator[pa.Table]:
     """Yield the rows of a shard's file that have no label, in COLUMNS.
 
     Raises:
         OutputError: The file cannot be read.
     """
     try:
-        with pa.OSFile(os.fsencode(path)) as source:
+        with opened(path) as source:
             file = pq.ParquetFile(source, page_checksum_verification=True)
             for batch in file.iter_batches(BATCH_ROWS, columns=COLUMNS):
                 yield pa.Table.from_batches([batch])

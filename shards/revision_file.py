@@ -14,7 +14,6 @@ from bisect import bisect_right
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import accumulate
-from pathlib import Path
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -23,7 +22,8 @@ import pyarrow.parquet as pq
 
 from shards.errors import OutputError
 from shards.inputs import GONE, INPUT_ENCODINGS, INPUT_SCHEMA
-from shards.plan_file import GROUP_ROWS, digest_of, plan_errors, plan_source
+from shards.place import Place, opened_in_parts
+from shards.plan_file import GROUP_ROWS, digest_of, plan_errors
 from shards.plan_header import HEADER_KEY, damaged
 from shards.shard_ref import ShardRef
 
@@ -145,7 +145,7 @@ class RevisionFile:
         revisions: The shards in it.
     """
 
-    def __init__(self, path: Path, metadata: pq.FileMetaData, *, number: int) -> None:
+    def __init__(self, path: Place, metadata: pq.FileMetaData, *, number: int) -> None:
         """Take what the footer says.
 
         Raises:
@@ -179,7 +179,7 @@ class RevisionFile:
         """
         group = bisect_right(self._starts, revision.start) - 1
         if self._loaded is None or self._loaded[0] != group:
-            with plan_errors(self._path), plan_source(self._path) as source:
+            with plan_errors(self._path), opened_in_parts(self._path) as source:
                 file = pq.ParquetFile(
                     source, metadata=self._metadata, page_checksum_verification=True
                 )
@@ -191,7 +191,7 @@ class RevisionFile:
         self._loaded = None
 
 
-def is_revision(path: Path, metadata: pq.FileMetaData) -> bool:
+def is_revision(path: Place, metadata: pq.FileMetaData) -> bool:
     """Whether an opened file is a plan of revisions.
 
     Raises:

@@ -16,7 +16,6 @@ first. So no file is ever replaced by one of an older revision.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ from shards.footer import (
 )
 from shards.inputs import GONE, ShardInputs
 from shards.output import Identity, OutputTree
+from shards.place import opened
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import footer_of
 
@@ -338,7 +338,7 @@ class Upkeep:
         """
         path = self._tree.shard_path(self._model_id, shard.id)
         try:
-            with pa.OSFile(os.fsencode(path)) as source:
+            with opened(path) as source:
                 file = pq.ParquetFile(source, page_checksum_verification=True)
                 if FooterInfo.from_json(file.metadata.metadata[FOOTER_KEY]) != expected:
                     raise _ReplacedError

@@ -6,13 +6,11 @@ written, and the rows whether what was written is right. A quick one reads the f
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +20,7 @@ import pyarrow.parquet as pq
 from shards.footer import FOOTER_KEY, FooterInfo
 from shards.inputs import ShardInputs
 from shards.names import file_names_of, uris_of
+from shards.place import Place, footer_source, opened
 from shards.seal import is_intact
 from shards.shard_ref import ShardRef
 
@@ -105,7 +104,7 @@ class _WrongError(Exception):
 
 
 def check_file(
-    path: Path,
+    path: Place,
     *,
     model_id: str,
     schema: pa.Schema | None,
@@ -130,7 +129,7 @@ def check_file(
     """
     report = FileReport()
     try:
-        with _damage(), pa.OSFile(os.fsencode(path)) as source:
+        with _damage(), footer_source(path) if quick else opened(path) as source:
             footer = _check_bytes(source, report, quick=quick)
             file = _opened(source)
             _check_footer(footer, file, model_id, schema)

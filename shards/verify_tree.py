@@ -7,11 +7,11 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from shards.output import OutputTree, output_errors
+from shards.place import Place
 from shards.shard_ref import ShardRef
 from shards.verify import Finding, Problem
 
@@ -89,7 +89,7 @@ def leftovers(tree: OutputTree) -> Leftovers:
     """
     found = []
     with output_errors("read", tree.staging):
-        for path in tree.staging.iterdir() if tree.staging.is_dir() else ():
+        for path in tree.left_in_staging():
             try:
                 found.append(path.lstat())
             except FileNotFoundError:  # published or given up since
@@ -113,13 +113,14 @@ def check_runs(tree: OutputTree) -> tuple[int, list[Finding]]:
     findings: list[Finding] = []
     records = 0
     with output_errors("read", tree.runs):
-        for path in sorted(tree.runs.glob("*/run.json")):
-            records += 1
-            findings.extend(_check_run(path))
+        for path in sorted(folder / "run.json" for folder in tree.runs.iterdir()):
+            if path.is_file():
+                records += 1
+                findings.extend(_check_run(path))
     return records, findings
 
 
-def _check_run(path: Path) -> Iterator[Finding]:
+def _check_run(path: Place) -> Iterator[Finding]:
     """See that a record's counts add up."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
@@ -148,7 +149,7 @@ def _is_shard(name: str) -> bool:
     return name == f"{ShardRef(plan, ordinal, 0, '').id}.parquet"
 
 
-def _unknown(path: Path) -> Finding:
+def _unknown(path: Place) -> Finding:
     text = (
         "readers of the table take it for rows, or stumble over it; Nightshift did not put it there"
     )

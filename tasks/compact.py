@@ -10,6 +10,7 @@ from pathlib import Path
 from engines.ort_session import available_cores
 from shards.compact import compact as write_compacted
 from shards.compact import parts_of
+from shards.place import Place
 from tasks.errors import SettingsError
 from tasks.verify import opened_output
 from tasks.verify_settings import CompactSettings
@@ -111,10 +112,11 @@ def compact(settings: CompactSettings) -> CompactSummary:
     )
 
 
-def _check_target(root: Path, target: Path) -> None:
+def _check_target(root: Place, target: Path) -> None:
     """Refuse a directory that has files, or that lies where files of the output do."""
-    ours, theirs = root.resolve(), target.resolve()
-    if theirs.is_relative_to(ours) or ours.is_relative_to(theirs):
+    theirs = target.resolve()
+    ours = root.resolve() if isinstance(root, Path) else None  # a bucket holds no directory
+    if ours and (theirs.is_relative_to(ours) or ours.is_relative_to(theirs)):
         raise SettingsError(
             f"target (--target): {target} and {root} lie in each other: readers would see every "
             "row twice. Choose a directory elsewhere."

@@ -10,7 +10,7 @@ from secrets import token_hex
 from engines.model import Model, ModelRequest, load_model
 from engines.preprocess import PreprocessOverrides
 from shards.columns import check_columns
-from shards.output import OutputTree
+from shards.trees import create_tree
 from tasks.allowed_roots import AllowedRoots
 from tasks.errors import SettingsError
 from tasks.job import Job
@@ -53,7 +53,7 @@ def prepare(
         model = load_model(model_request(settings))
     _check_list_sizes(settings, model)
     now = datetime.now(UTC)
-    tree = OutputTree.create(Path(settings.output))
+    tree = create_tree(settings.output)
     if run_id is None and settings.run_id is not None:
         refuse_used_run_id(tree, settings.run_id)
     job = Job(

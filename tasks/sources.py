@@ -34,7 +34,7 @@ def sources_of(job: Job) -> list[Source]:
     options = ListingOptions(
         extensions=tuple(settings.extensions),
         recursive=settings.recursive,
-        exclude=os.fsencode(job.tree.root),
+        exclude=os.fsencode(str(job.tree.root)),
         spill=job.tree.staging,
         image_column=settings.image_column,
         uri_column=settings.uri_column,

@@ -6,10 +6,10 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from engines.ort_session import available_cores
 from shards.output import OutputTree
+from shards.trees import open_tree
 from shards.verify import Finding, Problem
 from shards.verify_table import ModelReport, check_table
 from shards.verify_tree import Leftovers, check_runs, leftovers
@@ -100,7 +100,7 @@ def verify(settings: VerifySettings) -> VerifySummary:
     """Check every file of an output; changes nothing.
 
     Raises:
-        SettingsError: The directory is no output.
+        SettingsError: There is no output.
         OutputError: A directory in it cannot be read.
     """
     started = time.monotonic()
@@ -135,10 +135,10 @@ def opened_output(path: str) -> OutputTree:
     Raises:
         SettingsError: It is none.
     """
-    tree = OutputTree(Path(path).absolute())
-    if not (tree.predictions.is_dir() and tree.plans.is_dir()):
+    tree = open_tree(path)
+    if not tree.is_there():
         raise SettingsError(
-            f"{path} is no output of classify_dir: expected a directory with predictions/ and "
+            f"{path} is no output of classify_dir: expected a directory or a prefix with "
             "state/plans/ in it."
         )
     return tree

@@ -17,7 +17,7 @@ import numpy as np
 
 from shards.commit import write_run_record
 from shards.errors import OutputError
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 from tests.shards import nights
 from tests.shards.nights import Night
@@ -68,7 +68,7 @@ class SharedWorld(Mapping[bytes, int]):
 
 def night(out: Path, request: Night, world: Mapping[bytes, int]) -> int:
     """Do one whole run; returns how many images it inferred."""
-    tree = OutputTree.create(out)
+    tree = LocalTree.create(out)
     inferred = nights.run(tree, request, world)
     write_run_record(tree, request.run_id, {"inferred": inferred})
     return inferred
@@ -101,7 +101,7 @@ def violations(out: Path, world: Mapping[bytes, int] | None = None) -> list[str]
         out: The output.
         world: Images that must have their rows, each of its latest state; None asks for no rows.
     """
-    tree = OutputTree(out)
+    tree = LocalTree(out)
     if not tree.plans.is_dir():
         return [] if world is None else [f"{out} holds no output"]
     try:

@@ -25,7 +25,7 @@ from cyclopts import App, Parameter
 
 from benchmarks.machine import facts
 from benchmarks.reliability.example_runs import ROOT, command, copy_images
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 
 __all__ = ["main"]
@@ -104,7 +104,7 @@ def _fill_and_go_on(disk: Path, out: Path, work: list[str], name: str) -> dict[s
     wrong = []
     if full.returncode != 1 or "The disk is full" not in full.stderr or "Traceback" in full.stderr:
         wrong.append(f"exit code {full.returncode}: {full.stderr}")
-    if left := list(OutputTree(out).staging.iterdir()):
+    if left := list(LocalTree(out).staging.iterdir()):
         wrong.append(f"left in staging: {left}")
     committed, at_full = _state(out, wrong)
     if at_full < held:
@@ -138,7 +138,7 @@ def _run(work: list[str]) -> subprocess.CompletedProcess[str]:
 
 def _state(out: Path, wrong: list[str]) -> tuple[int, int]:
     """Check the table; returns rows that are up to date, and all rows."""
-    report = check_table(OutputTree(out), quick=False, workers=1)
+    report = check_table(LocalTree(out), quick=False, workers=1)
     wrong += map(str, report.findings)
     [model] = report.models.values()
     return model.done * SHARD_SIZE, model.rows

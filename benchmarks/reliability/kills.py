@@ -34,7 +34,7 @@ from benchmarks.reliability.example_runs import command as classify
 from benchmarks.reliability.example_runs import start as start_process
 from benchmarks.reliability.fake_runs import SharedWorld, fork, night, violations
 from benchmarks.reliability.readers import READERS
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 from tests.shards.nights import Night
 
@@ -229,7 +229,7 @@ def _finish(figures: Figures, command: list[str], out: Path, names: list[str]) -
         written.append(json.loads(done.stdout)["rows_written"])
     if written[1] != 0:
         figures.wrong.append(f"a run with nothing to do wrote {written[1]} rows")
-    figures.wrong += map(str, check_table(OutputTree(out), quick=False, workers=1).findings)
+    figures.wrong += map(str, check_table(LocalTree(out), quick=False, workers=1).findings)
     rows = Counter(name for _, name in READERS["pyarrow"](out)())
     figures.images = len(names)
     figures.missing = sum(name not in rows for name in names)

@@ -31,7 +31,7 @@ from benchmarks.reliability.example_runs import EXAMPLE, ROOT, command, start
 from benchmarks.reliability.synthetic import write_shards
 from engines.model import ModelRequest, load_model
 from shards.listing import list_directory
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog
 
 __all__ = ["main"]
@@ -157,7 +157,7 @@ def _child(images: Path, out: Path) -> dict[str, float]:
 def child(images: str, out: str) -> None:
     """Plan, print what that took, and write the rows."""
     began = time.perf_counter()
-    tree = OutputTree.create(Path(out))
+    tree = LocalTree.create(Path(out))
     log = PlanLog(tree, tool_version="synthetic")
     listing = list_directory(os.fsencode(images), extensions=EXTENSIONS)
     update = log.extend(listing, root=listing.root, shard_size=SHARD_SIZE, run_id="run-1")

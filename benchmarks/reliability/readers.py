@@ -27,7 +27,7 @@ import polars as pl
 import pyarrow.dataset as ds
 from cyclopts import App
 
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog
 
 __all__ = ["READERS", "Seen", "main"]
@@ -118,7 +118,7 @@ class _Plan:
     """How many rows each shard has; asked of the log once for each shard."""
 
     def __init__(self, out: Path) -> None:
-        self._log = PlanLog(OutputTree(out), tool_version="readers")
+        self._log = PlanLog(LocalTree(out), tool_version="readers")
         self._rows: dict[str, int] = {}
 
     def rows(self, shard: str) -> int | None:

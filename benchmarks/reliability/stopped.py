@@ -32,7 +32,7 @@ from cyclopts import App, Parameter
 
 from benchmarks.machine import facts
 from benchmarks.reliability.example_runs import ROOT, command, copy_images, start
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 
 __all__ = ["Figures", "main"]
@@ -140,7 +140,7 @@ def _try(figures: Figures, work: list[str], out: Path, choose: random.Random) ->
     for code, text in ((overtaking.returncode, overtaking.stderr), (process.returncode, errors)):
         if code != 0:
             figures.wrong.append(f"exit code {code}: {text}")
-    report = check_table(OutputTree(out), quick=False, workers=1)
+    report = check_table(LocalTree(out), quick=False, workers=1)
     figures.wrong += map(str, report.findings)
     [model] = report.models.values()
     if (model.rows, model.outdated) != (IMAGES, 0):

@@ -11,6 +11,7 @@ import numpy as np
 from shards.errors import ErrorKind
 from shards.footer import WORK_SCHEMA, Provenance
 from shards.inputs import InputBatch, ShardInputs
+from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import ShardResults, build_table, encode, footer_of
@@ -34,7 +35,7 @@ def write_output(root: Path, *, images: int, shard_size: int) -> OutputTree:
         images: Rows.
         shard_size: Rows of a file.
     """
-    tree = OutputTree.create(root)
+    tree = LocalTree.create(root)
     log = PlanLog(tree, tool_version="synthetic")
     update = log.extend(_images(images), root=b"/photos", shard_size=shard_size, run_id="run-1")
     write_shards(tree, log, update.shards, model_id=MODEL_ID)

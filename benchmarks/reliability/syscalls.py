@@ -28,7 +28,7 @@ from cyclopts import App, Parameter
 
 from benchmarks.machine import facts
 from benchmarks.reliability.fake_runs import CLEAN_FAILURE, fork, night, violations
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards import nights
 from tests.shards.night_worker import FIRST, SECOND
 from tests.shards.nights import Night, World
@@ -187,7 +187,7 @@ def _judge(figures: Figures, path: Kind, out: Path, code: int, name: str) -> Non
     figures.failed += code == CLEAN_FAILURE
     if code not in (0, KILLED, CLEAN_FAILURE):
         figures.before.append(f"{name}: not a clean failure: {out.with_name('errors').read_text()}")
-    tree = OutputTree(out)
+    tree = LocalTree(out)
     left = tree.staging.is_dir() and any(tree.staging.iterdir())
     figures.left_over += left
     if left and code != KILLED and "unlink" not in name:

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shards.commit import Outcome, is_done, publish, write_run_record
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog, work_key
 from tests.shards.factories import MODEL_ID, batches, footer, table
 
@@ -35,7 +35,7 @@ def images(count: int) -> list[bytes]:
 
 def run(out: Path, listed: list[bytes]) -> int:
     """Do one run; return how many shards it published."""
-    tree = OutputTree.create(out)
+    tree = LocalTree.create(out)
     log = PlanLog(tree, tool_version="0.1.0")
     update = log.extend(batches(listed), root=b"/data", shard_size=SHARD_SIZE, run_id="run-1")
     published = 0

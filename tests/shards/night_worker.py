@@ -16,7 +16,7 @@ from pathlib import Path
 
 from shards import locks
 from shards.errors import LockedError
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards import crash_worker, nights
 from tests.shards.crash_worker import finish, published_files, signal_at, start
 from tests.shards.nights import Night, World
@@ -38,7 +38,7 @@ THIRD = world(n0=3, n4=None, n7=1)
 def night(out: Path, number: int) -> None:
     """Do one night; it prunes. What it lists depends on when: a third night finds a third world."""
     locks.PATIENCE_S = 0.2
-    tree = OutputTree.create(out)
+    tree = LocalTree.create(out)
     changed = out / "changed-again"
     if number == 3:
         changed.touch()

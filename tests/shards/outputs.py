@@ -11,6 +11,7 @@ import pyarrow as pa
 from shards.commit import write_run_record
 from shards.errors import ErrorKind
 from shards.footer import WORK_SCHEMA
+from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import encode, footer_of
@@ -27,7 +28,7 @@ def make_output(
     shard_size: int = 4,
 ) -> OutputTree:
     """Plan and publish each night's images, the first image of each shard as an error."""
-    tree = OutputTree.create(root)
+    tree = LocalTree.create(root)
     log = PlanLog(tree, tool_version="0.1.0")
     for number, names in enumerate(nights, 1):
         update = log.extend(

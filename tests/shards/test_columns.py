@@ -9,7 +9,7 @@ import pytest
 from shards.columns import OptionalColumns, check_columns, recorded_columns, settle_columns
 from shards.commit import publish
 from shards.errors import ColumnsError, OutputError
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards.factories import MODEL_ID, footer, shard_inputs, table
 
 NONE = OptionalColumns()
@@ -19,7 +19,7 @@ ALL = OptionalColumns(logits=True, embedding=True, wide=3)
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path)
+    return LocalTree.create(tmp_path)
 
 
 def write_rows(tree):
@@ -114,7 +114,7 @@ def test_columns_that_are_to_be_kept_must_be_on_record(tree, step):
 
 
 def settle(root: str, logits: bool, start: float) -> str:
-    tree = OutputTree(Path(root))
+    tree = LocalTree(Path(root))
     time.sleep(max(0.0, start - time.time()))
     try:
         settle_columns(tree, OptionalColumns(logits=logits))
@@ -126,7 +126,7 @@ def settle(root: str, logits: bool, start: float) -> str:
 def test_of_runs_that_begin_a_table_at_once_one_kind_goes_on(tmp_path):
     with multiprocessing.get_context("spawn").Pool(4) as pool:
         for number in range(10):
-            tree = OutputTree.create(tmp_path / str(number))
+            tree = LocalTree.create(tmp_path / str(number))
             start = time.time() + 0.05
             work = [(str(tree.root), bool(run % 2), start) for run in range(4)]
             ends = pool.starmap(settle, work, chunksize=1)

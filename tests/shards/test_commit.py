@@ -10,7 +10,7 @@ from shards import commit
 from shards.commit import Outcome, is_done, publish, write_run_record
 from shards.errors import OutputError
 from shards.footer import read_footer
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards.factories import MODEL_ID, footer, shard_inputs, table
 
 SHARD = "p000001-00000"
@@ -19,7 +19,7 @@ KEY = "1" * 64
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 @pytest.fixture

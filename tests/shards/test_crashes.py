@@ -16,6 +16,7 @@ import pytest
 
 from shards.commit import publish
 from shards.errors import OutputError
+from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from tests.shards import crash_worker
 from tests.shards.crash_worker import SHARD_SIZE, STEPS, images, run
@@ -164,7 +165,7 @@ def publish_one(tree: OutputTree) -> object:
 )
 def test_an_error_at_any_step_of_a_commit_leaves_nothing_or_all(tmp_path, monkeypatch, error):
     for step in range(1, 100):
-        tree = OutputTree.create(tmp_path / str(step))
+        tree = LocalTree.create(tmp_path / str(step))
         raised = None
         with monkeypatch.context() as patched:
             calls = fail_at(patched, step, error)
@@ -188,7 +189,7 @@ def test_an_error_at_any_step_of_a_commit_leaves_nothing_or_all(tmp_path, monkey
 
 def test_a_file_that_outgrows_the_disk_leaves_nothing(tmp_path, monkeypatch):
     resource = pytest.importorskip("resource")
-    tree = OutputTree.create(tmp_path / "out")
+    tree = LocalTree.create(tmp_path / "out")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (500, limits[1]))
     try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from tests.shards import night_worker
 from tests.shards.night_worker import FIRST, SECOND, THIRD
@@ -26,7 +27,7 @@ def do(mode: str, out: Path) -> list[OutputTree]:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    trees = [OutputTree(path) for path in sorted(out.iterdir())]
+    trees = [LocalTree(path) for path in sorted(out.iterdir())]
     assert len(trees) > 25
     return trees
 

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 
 from shards import locks
 from shards.errors import LockedError
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards import nights
 from tests.shards.nights import ROOT, Night, World
 
@@ -44,7 +44,7 @@ class Nights(RuleBasedStateMachine):
     def begin(self, count):
         self.stack = ExitStack()
         directory = self.stack.enter_context(tempfile.TemporaryDirectory(prefix="nights-"))
-        self.tree = OutputTree.create(Path(directory))
+        self.tree = LocalTree.create(Path(directory))
         self.world: World = {key(number): 1 for number in range(count)}
         self.time = 1
         self.number = 0

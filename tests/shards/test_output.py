@@ -8,12 +8,13 @@ import pytest
 
 from shards import exclusive
 from shards.errors import OutputError
+from shards.local_tree import LocalTree
 from shards.output import OutputTree, output_errors
 
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 def files(root: Path) -> list[str]:
@@ -43,7 +44,7 @@ def test_create_makes_the_tree_and_leaves_no_file(tree):
         "state/plans",
         "state/locks",
     }
-    assert OutputTree.create(tree.root) == tree == OutputTree(tree.root)
+    assert LocalTree.create(tree.root) == tree == LocalTree(tree.root)
 
 
 def test_paths_are_those_of_the_contract(tree):
@@ -56,7 +57,7 @@ def test_paths_are_those_of_the_contract(tree):
 
 def test_a_relative_output_becomes_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert OutputTree.create(Path("out")).root == tmp_path / "out"
+    assert LocalTree.create(Path("out")).root == tmp_path / "out"
 
 
 def test_what_readers_take_for_syntax_is_encoded_in_the_partition(tree):
@@ -75,7 +76,7 @@ def test_names_that_could_leave_the_tree_are_refused(tree, name):
 def test_an_output_that_is_a_file_is_refused(tmp_path, below):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(OutputError, match=r"Part of that path is a file") as caught:
-        OutputTree.create(tmp_path / "file" / below)
+        LocalTree.create(tmp_path / "file" / below)
     assert str(tmp_path / "file") in str(caught.value)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -108,7 +109,7 @@ def test_an_output_that_cannot_be_written_is_refused(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "touch", touch)
     with pytest.raises(OutputError, match=r"write below the output directory .*Read-only"):
-        OutputTree.create(tmp_path / "out")
+        LocalTree.create(tmp_path / "out")
 
 
 def test_publishing_happens_once(tree):
@@ -142,7 +143,7 @@ def test_replace_swaps_the_content(tree):
 
 def test_without_hard_links_publishing_still_happens_once(tmp_path, monkeypatch):
     without_links(monkeypatch)
-    tree = OutputTree.create(tmp_path / "out")
+    tree = LocalTree.create(tmp_path / "out")
     assert not tree.hard_links
     final = tree.runs / "x"
     assert put(tree, final, b"first")
@@ -164,7 +165,7 @@ def test_without_any_exclusive_operation_the_output_is_refused(tmp_path, monkeyp
     without_links(monkeypatch)
     monkeypatch.setattr(exclusive.ctypes, "CDLL", lambda *_, **__: library)
     with pytest.raises(OutputError, match=r"neither hard links nor exclusive rename.*Choose"):
-        OutputTree.create(tmp_path / "out")
+        LocalTree.create(tmp_path / "out")
     assert files(tmp_path) == []
 
 
@@ -175,7 +176,7 @@ def test_links_that_overwrite_are_found_out(tmp_path, monkeypatch):
 
     link = os.link
     monkeypatch.setattr(os, "link", careless_link)
-    assert not OutputTree.create(tmp_path / "out").hard_links
+    assert not LocalTree.create(tmp_path / "out").hard_links
 
 
 def test_a_lost_reply_to_a_link_that_succeeded_counts_as_success(tree, monkeypatch):
@@ -249,10 +250,10 @@ def test_only_abandoned_files_are_cleared(tree):
         path.touch()
         os.utime(path, (time.time() - age, time.time() - age))
     (tree.staging / "directory").mkdir()
-    OutputTree.create(tree.root)
+    LocalTree.create(tree.root)
     assert files(tree.staging) == ["new", "recent"]
 
 
 def test_an_output_whose_name_is_no_text_works(tmp_path):
-    tree = OutputTree.create(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")))
+    tree = LocalTree.create(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")))
     assert put(tree, tree.runs / "x", b"first")

@@ -15,7 +15,7 @@ from shards import plan_file, plan_header, planning
 from shards.errors import OutputError, SourceError
 from shards.inputs import GONE, InputBatch
 from shards.listing import list_directory
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog, ShardRef, work_key
 from tests.shards.factories import all_paths, batches
 
@@ -24,7 +24,7 @@ ROOT = b"/data"
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 @pytest.fixture
@@ -218,7 +218,7 @@ def test_any_sequence_of_listings_puts_every_image_into_exactly_one_shard(
 ):
     monkeypatch.setattr(plan_file, "GROUP_ROWS", group)
     monkeypatch.setattr(planning, "MAX_PLANS_IN_MEMORY", in_memory)
-    tree = OutputTree.create(tmp_path_factory.mktemp("out"))
+    tree = LocalTree.create(tmp_path_factory.mktemp("out"))
     log = PlanLog(tree, tool_version="0.1.0")
     times: dict[bytes, int] = {}
     for root, numbers, shard_size, rows, mtime_ns in listings:
@@ -420,7 +420,7 @@ def test_paths_too_long_for_statistics_are_compared_all_the_same(log):
 
 def test_digests_depend_on_all_that_makes_the_rows(tmp_path):
     def digests(name, paths, root=ROOT, **attributes):
-        log = PlanLog(OutputTree.create(tmp_path / name), tool_version="0.1.0")
+        log = PlanLog(LocalTree.create(tmp_path / name), tool_version="0.1.0")
         return [shard.digest for shard in extend(log, paths, root=root, **attributes).shards]
 
     base = digests("a", names(1, 2, 3, 4))
@@ -461,7 +461,7 @@ def peak_bytes(root: Path, count: int) -> int:
     pa.set_memory_pool(pool)
     tracemalloc.start()
     try:
-        log = PlanLog(OutputTree.create(root), tool_version="0.1.0")
+        log = PlanLog(LocalTree.create(root), tool_version="0.1.0")
         log.extend(listing(), root=ROOT, shard_size=1000, run_id="r")
         assert log.extend(listing(), root=ROOT, shard_size=1000, run_id="r").covered == count
         return tracemalloc.get_traced_memory()[1] + pool.max_memory()

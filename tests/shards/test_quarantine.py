@@ -10,7 +10,7 @@ import pytest
 
 from shards.commit import publish
 from shards.errors import ErrorKind, OutputError
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.quarantine import COLUMNS, error_rows, write_errors
 from tests.shards.factories import footer, results, shard_inputs, table
 
@@ -20,7 +20,7 @@ ERRORS = {row: (ErrorKind.TRUNCATED, f"-{row} ends early") for row in range(4)}
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 def shard(tree, errors, number=0):

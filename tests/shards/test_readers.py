@@ -12,7 +12,7 @@ import pytest
 from shards.columns import OptionalColumns, settle_columns
 from shards.commit import publish, write_run_record
 from shards.errors import ErrorKind
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tests.shards.factories import LABELS, WHEN, footer, results, shard_inputs, table
 
 MODELS = ("digits@0123456789ab", "my model=2 (50%41/ü)@00ff", "v1.5+x~y@ab")
@@ -38,12 +38,12 @@ def written(tree, *, full):
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    return written(OutputTree.create(tmp_path_factory.mktemp("out")), full=False)
+    return written(LocalTree.create(tmp_path_factory.mktemp("out")), full=False)
 
 
 @pytest.fixture(scope="module")
 def full_tree(tmp_path_factory):
-    return written(OutputTree.create(tmp_path_factory.mktemp("full")), full=True)
+    return written(LocalTree.create(tmp_path_factory.mktemp("full")), full=True)
 
 
 def by_duckdb(tree):

@@ -10,7 +10,7 @@ import pytest
 from shards import revising
 from shards.errors import OutputError, SourceError
 from shards.inputs import InputBatch
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog, Prune
 from tests.shards.factories import batches
 
@@ -19,7 +19,7 @@ ROOT = b"/data"
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 @pytest.fixture

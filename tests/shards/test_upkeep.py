@@ -12,8 +12,8 @@ from shards import locks, upkeep
 from shards.commit import Outcome
 from shards.errors import LockedError, OutputError
 from shards.footer import read_footer
+from shards.local_tree import LocalTree
 from shards.locks import locked
-from shards.output import OutputTree
 from tests.shards import nights
 from tests.shards.factories import provenance
 from tests.shards.nights import Night, computed, extend, rows, run, states
@@ -23,7 +23,7 @@ FIRST, SECOND, THIRD = (Night(run_id=name) for name in ("first", "second", "thir
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 def world(count: int, **changes: int) -> nights.World:
@@ -185,14 +185,14 @@ def test_a_file_of_an_older_revision_that_comes_first_is_replaced(tree):
 def test_of_two_runs_that_replace_the_same_file_one_begins_again(tree, monkeypatch):
     run(tree, FIRST, world(3))
     stopped = opened(tree, SECOND, world(3, n0=2))
-    swap = OutputTree.swap
+    swap = LocalTree.swap
 
     def overtaken(self, staged, final, expected):
-        monkeypatch.setattr(OutputTree, "swap", swap)
+        monkeypatch.setattr(LocalTree, "swap", swap)
         run(tree, THIRD, world(3, n0=2))
         return swap(self, staged, final, expected)
 
-    monkeypatch.setattr(OutputTree, "swap", overtaken)
+    monkeypatch.setattr(LocalTree, "swap", overtaken)
     assert complete(stopped, SECOND) is Outcome.ALREADY_THERE
     assert rows(tree)[b"/data/0.jpg"]["run_id"] == "third"
     assert list(tree.staging.iterdir()) == []
@@ -247,7 +247,7 @@ def test_rows_to_do_and_listed_rows_are_those_of_one_and_the_same_file(tree, mon
 def test_endless_replacements_end_in_an_error(tree, monkeypatch):
     run(tree, FIRST, world(3))
     stopped = opened(tree, SECOND, world(3, n0=2))
-    monkeypatch.setattr(OutputTree, "swap", lambda *arguments: False)
+    monkeypatch.setattr(LocalTree, "swap", lambda *arguments: False)
     with pytest.raises(OutputError, match=f"by other runs {upkeep.MAX_ATTEMPTS} times"):
         complete(stopped, SECOND)
 
@@ -284,7 +284,7 @@ def test_files_of_versions_without_runs_are_brought_up_to_date(tree):
 
 def test_rows_of_another_output_are_never_replaced(tree, tmp_path):
     run(tree, FIRST, world(3))
-    elsewhere = OutputTree.create(tmp_path / "elsewhere")
+    elsewhere = LocalTree.create(tmp_path / "elsewhere")
     run(elsewhere, FIRST, world(3, n0=5))
     path = tree.shard_path("m@1", "p000001-00000")
     path.write_bytes(elsewhere.shard_path("m@1", "p000001-00000").read_bytes())

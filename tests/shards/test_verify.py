@@ -13,7 +13,7 @@ import pytest
 
 from shards import verify_plans
 from shards.footer import FOOTER_KEY
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog
 from shards.plan_file import PlanWriter
 from shards.predictions import open_writer
@@ -102,7 +102,7 @@ def test_work_that_is_not_done_is_no_error(tree):
 
 
 def test_an_output_without_rows_is_right(tmp_path):
-    report = check(OutputTree.create(tmp_path))
+    report = check(LocalTree.create(tmp_path))
     assert (report.findings, report.plans, dict(report.models)) == ((), 0, {})
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 from tests.shards.nights import ROOT, Night, run, states, steps
 
@@ -30,7 +30,7 @@ def check(tree, *, quick=False):
 @pytest.mark.parametrize("seed", range(4))
 def test_between_the_steps_of_overlapping_runs_all_is_right(tmp_path, seed):
     choose = random.Random(seed)
-    tree = OutputTree.create(tmp_path)
+    tree = LocalTree.create(tmp_path)
     world = {ROOT + b"/00.jpg": 1}
     begun = 0
     under_way = []
@@ -55,7 +55,7 @@ def test_between_the_steps_of_overlapping_runs_all_is_right(tmp_path, seed):
 
 def test_after_a_whole_run_all_rows_are_there_and_none_is_outdated(tmp_path):
     choose = random.Random(99)
-    tree = OutputTree.create(tmp_path)
+    tree = LocalTree.create(tmp_path)
     world = {ROOT + b"/%02d.jpg" % number: 1 for number in range(10)}
     for number in range(8):
         change(world, choose, number + 2)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import tasks.classify
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import ShardRef
 from tasks.classify import classify
 from tasks.decision import Decision
@@ -97,7 +97,7 @@ def run(monkeypatch, scripts, count=3, report=lambda progress: None):
         settings=SETTINGS,
         run_id="run",
         model=SimpleNamespace(model_id="m@0123456789ab"),
-        tree=OutputTree(Path("/nowhere")),
+        tree=LocalTree(Path("/nowhere")),
         upkeep=lambda partly: SimpleNamespace(footer=lambda shard: None),
     )
     todo = {shard(number): 10 for number in range(count)}

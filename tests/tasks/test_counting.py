@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from tasks import finish as finish_module
 from tasks.counting import count
 from tasks.errors import SettingsError
@@ -21,7 +21,7 @@ WORLD = {b"/data/%d.jpg" % number: 1 for number in range(7)} | {b"/data/5.jpg": 
 
 @pytest.fixture
 def tree(tmp_path):
-    return OutputTree.create(tmp_path / "out")
+    return LocalTree.create(tmp_path / "out")
 
 
 def job(tree, night, update):

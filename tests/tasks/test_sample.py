@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from shards.errors import NoImagesError, SourceError
 from shards.inputs import ShardInputs
-from shards.output import OutputTree
+from shards.local_tree import LocalTree
 from shards.plan import PlanLog, ShardRef
 from shards.sources.parse import open_sources
 from shards.sources.source import ListingOptions
@@ -130,7 +130,7 @@ def test_images_in_archives_are_drawn_and_read_too(tmp_path):
     (tmp_path / "a.tar").write_bytes(content)
     options = ListingOptions(extensions=(".jpg",))
     [source] = open_sources([str(tmp_path / "a.tar")], options)
-    log = PlanLog(OutputTree.create(tmp_path / "out"), tool_version="0")
+    log = PlanLog(LocalTree.create(tmp_path / "out"), tool_version="0")
     update = log.extend(source.batches(), root=source.root, shard_size=9, run_id="r")
     found = sorted(in_shards(log, update.shards), key=lambda candidate: candidate.path)
     assert [candidate.name for candidate in found] == [b"a.tar\0cat/a.jpg", b"a.tar\0cat/b.jpg"]
