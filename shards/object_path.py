@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from shards.bucket import Bucket, bucket_of, store_errors
+from shards.object_reader import ObjectReader
 
 __all__ = ["ObjectPath", "Version"]
 
@@ -125,12 +127,9 @@ class ObjectPath:
             return bytes(found.bytes())
 
     def open_in_parts(self) -> pa.NativeFile:
-        """Open an object that is never replaced."""
-        import obstore
-
-        with store_errors(str(self)):
-            reader = obstore.open_reader(self.bucket.store, self.key, buffer_size=READ_AHEAD_BYTES)
-        return pa.PythonFile(reader, mode="r")
+        """Open the version that is there, to be read in several steps."""
+        reader = ObjectReader(self.bucket.store, self.key, str(self))
+        return pa.PythonFile(io.BufferedReader(reader, READ_AHEAD_BYTES), mode="r")
 
     def unlink(self, missing_ok: bool = False) -> None:
         """Remove the object."""

@@ -32,7 +32,7 @@ from shards.place import Place
 from shards.staging import remove_abandoned, staged_in
 
 if TYPE_CHECKING:
-    from obstore import PutMode
+    from obstore import PutMode, UpdateVersion
 
 __all__ = ["ObjectTree"]
 
@@ -118,10 +118,10 @@ class ObjectTree(OutputTree):
         """Put a complete staged file in place of a certain version."""
         attempt = uuid4().hex
         target = _object(final)
-        e_tag, version = Version(*expected)  # type: ignore[arg-type]  # of `identity`
+        version = Version(*expected)  # type: ignore[arg-type]  # of `identity`
         with output_errors("write", final):
             try:
-                _put(staged, target, {"e_tag": e_tag, "version": version}, attempt)
+                _put(staged, target, _in_place_of(version), attempt)
             except OSError as error:
                 if _attempt_at(target) == attempt:
                     return True
@@ -176,6 +176,16 @@ def _put_bytes(data: bytes | mmap.mmap, target: ObjectPath, mode: PutMode, attem
     return Version(done["e_tag"], done["version"])
 
 
+def _in_place_of(version: Version) -> UpdateVersion:
+    """The condition that a version is there; obstore takes no None in it."""
+    condition: UpdateVersion = {}
+    if version.e_tag is not None:
+        condition["e_tag"] = version.e_tag
+    if version.version is not None:
+        condition["version"] = version.version
+    return condition
+
+
 def _attempt_at(target: ObjectPath) -> str | None:
     """Return which upload an object is of; empty for one of others' making, None for no object.
 
@@ -204,7 +214,7 @@ def _prove_conditions(probe: ObjectPath) -> None:
         with suppress(FileExistsError):
             _put_bytes(b"2", probe, "create", "probe")
             raise _unsafe(probe, "If-None-Match")
-        update: PutMode = {"e_tag": first.e_tag, "version": first.version}
+        update = _in_place_of(first)
         _put_bytes(b"3", probe, update, "probe")
         with suppress(BlockingIOError):
             _put_bytes(b"4", probe, update, "probe")

@@ -63,7 +63,7 @@ class RemotePlace(Place, Protocol):
         """Return the last bytes of the file, all of them where it is shorter."""
 
     def open_in_parts(self) -> pa.NativeFile:
-        """Open a file that is never replaced: it is read in several steps."""
+        """Open the version that is there, to be read in several steps."""
 
 
 TAIL_BYTES = 1 << 16
@@ -84,7 +84,7 @@ def opened(place: Place) -> pa.NativeFile:
 
 
 def opened_in_parts(place: Place) -> pa.NativeFile:
-    """Open a file that is never replaced, so that parts of it can be read.
+    """Open a file so that parts of it can be read; raises where it is replaced meanwhile.
 
     Raises:
         OSError: It cannot be read.
