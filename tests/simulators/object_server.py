@@ -1,0 +1,172 @@
+"""An S3 server on this machine: moto's, with requests that fail in the ways that S3's do.
+
+moto looks at a condition and then stores, without a lock between; S3 does both in one step. So
+writes go through it one at a time here. What a `Fault` says happens to the requests it matches, in
+the order in which they come.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from wsgiref.types import StartResponse, WSGIEnvironment
+
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+__all__ = ["BUCKET", "Fault", "ObjectServer", "Request", "object_server"]
+
+BUCKET = "bucket"
+
+Kind = Literal[
+    "conflict", "unavailable", "forbidden", "lost_answer", "dropped", "ignore_conditions"
+]
+
+_ANSWERS: dict[str, tuple[str, str]] = {
+    "conflict": ("409 Conflict", "ConditionalRequestConflict"),
+    "unavailable": ("503 Slow Down", "SlowDown"),
+    "forbidden": ("403 Forbidden", "AccessDenied"),
+}
+
+_CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What came in.
+
+    Attributes:
+        number: From 1.
+        method: As PUT.
+        path: As /bucket/key.
+    """
+
+    number: int
+    method: str
+    path: str
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to some requests.
+
+    Attributes:
+        kind: `conflict`, `unavailable`, `forbidden`: that is the answer, and nothing is done.
+            `lost_answer`: it is done, and the connection ends without an answer. `dropped`: nothing
+            is done, and the connection ends. `ignore_conditions`: it is done whatever it asks.
+        matches: Which requests.
+        times: How often.
+    """
+
+    kind: Kind
+    matches: Callable[[Request], bool] = lambda request: request.method == "PUT"
+    times: int = 1
+
+
+@dataclass
+class ObjectServer:
+    """A server that runs.
+
+    Attributes:
+        url: Its endpoint.
+        faults: What is still to go wrong.
+        seen: Requests so far.
+    """
+
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    seen: list[Request] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _app: Any = None
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a client needs to know."""
+        return {
+            "AWS_ACCESS_KEY_ID": "id",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.url,
+        }
+
+    def __call__(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        kind = self._fault(environ)
+        if kind in _ANSWERS:
+            status, code = _ANSWERS[kind]
+            _drain(environ)
+            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+            respond(status, [("Content-Length", str(len(body)))])
+            return [body]
+        if kind == "ignore_conditions":
+            for name in _CONDITIONS:
+                environ.pop(name, None)
+        if kind == "dropped":
+            return _hang_up(environ)
+        if environ["REQUEST_METHOD"] in ("PUT", "DELETE", "POST"):
+            with self._lock:
+                answer = list(self._app(environ, respond))
+        else:
+            answer = self._app(environ, respond)
+        if kind == "lost_answer":
+            return _hang_up(environ)
+        return answer
+
+    def _fault(self, environ: WSGIEnvironment) -> str:
+        with self._lock:
+            number = len(self.seen) + 1
+            request = Request(number, environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            self.seen.append(request)
+            for fault in self.faults:
+                if fault.times and fault.matches(request):
+                    fault.times -= 1
+                    return fault.kind
+        return ""
+
+
+def _hang_up(environ: WSGIEnvironment) -> Iterable[bytes]:
+    environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+    raise ConnectionAbortedError("by the test")
+
+
+def _drain(environ: WSGIEnvironment) -> None:
+    environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+
+
+@contextmanager
+def object_server(port: int = 0) -> Iterator[ObjectServer]:
+    """Run a server with one empty bucket, BUCKET, in a thread of this process.
+
+    Args:
+        port: 0 takes a free one.
+    """
+    import boto3
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    serving = ObjectServer(_app=DomainDispatcherApplication(create_backend_app))
+    server = make_server("127.0.0.1", port, serving, threaded=True)
+    serving.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    client = boto3.client(
+        "s3",
+        endpoint_url=serving.url,
+        aws_access_key_id="id",
+        aws_secret_access_key="secret",
+        region_name="us-east-1",
+    )
+    try:
+        client.create_bucket(Bucket=BUCKET)
+        serving.seen.clear()
+        yield serving
+    finally:
+        server.shutdown()
+        thread.join()
+        from moto.backends import get_backend
+
+        get_backend("s3").reset()
