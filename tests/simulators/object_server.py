@@ -26,8 +26,6 @@ BUCKET = "bucket"
 Kind = Literal[
     "conflict", "unavailable", "forbidden", "lost_answer", "dropped", "ignore_conditions"
 ]
-    "conflict", "unavailable", "forbidden", "lost_answer", "dropped", "ignore_conditions"
-]
 
 _ANSWERS: dict[str, tuple[str, str]] = {
     "conflict": ("409 Conflict", "ConditionalRequestConflict"),
