@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from shards.commit import Outcome, foreign_file, staged_rows
 from shards.errors import OutputError
@@ -35,19 +34,18 @@ from shards.footer import (
     damaged_file,
     read_footer,
 )
-from shards.inputs import GONE, ShardInputs
-from shards.output import Identity, OutputTree
+from shards.inputs import ShardInputs
+from shards.output import OutputTree
 from shards.place import opened
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import footer_of
+from shards.row_masks import RowMask, equal_to, there_in, unchanged, unpacked
+from shards.view import View, merged_rows, rewrite_counts
 
 __all__ = ["Again", "Missing", "Upkeep"]
 
 MAX_ATTEMPTS = 20
 """Each that fails means that another run replaced the file just then."""
-
-Rows = NDArray[np.bool_]
-"""bool [rows of the plan], those of images that are gone included."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,45 +77,8 @@ class Missing:
     """
 
     shard: ShardRef
-    rows: Rows
+    rows: RowMask
     inputs: ShardInputs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
-    """A shard's file, and what the log says.
-
-    Attributes:
-        identity: Which file it is; None where there is none.
-        footer: Its footer.
-        latest: The log's latest word.
-        before: Rows of the plan that the file has.
-        there: Rows of the plan whose images are there.
-        kept: Those whose rows in the file stay.
-        same: Those that have not changed since the file was written.
-    """
-
-    identity: Identity | None
-    footer: FooterInfo | None
-    latest: ShardRef
-    before: Rows
-    there: Rows
-    same: Rows
-    kept: Rows
-
-    @property
-    def needed(self) -> Rows:
-        """Rows that are to be computed."""
-        return self.there & ~self.kept
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing is to be computed, and nothing to leave."""
-        return (
-            self.footer is not None
-            and bool((self.before == self.there).all())
-            and not self.needed.any()
-        )
 
 
 class _ReplacedError(Exception):
@@ -142,7 +103,7 @@ class Upkeep:
             tree: The output.
             log: Its plans.
             model_id: Whose rows.
-            run_id: Rows of this run are not computed again.
+            run_id: RowMask of this run are not computed again.
             again: Which others are.
         """
         self._tree = tree
@@ -177,7 +138,7 @@ class Upkeep:
         for _ in range(MAX_ATTEMPTS):
             with suppress(_ReplacedError):
                 view = self._look(shard)
-                listed = _unpacked(bits, view.before)[view.before]
+                listed = unpacked(bits, view.before)[view.before]
                 return self._read(shard, view.footer, columns).filter(pa.array(listed))
         raise self._endless(shard)
 
@@ -226,37 +187,28 @@ class Upkeep:
                 view = self._look(missing.shard)
                 if view.is_done:
                     return Outcome.ALREADY_THERE
-                valid = missing.rows & _same(computed, self._log.rows(view.latest))
+                valid = missing.rows & unchanged(computed, self._log.rows(view.latest))
                 if (view.needed & ~valid).any():
                     return Outcome.OUTDATED
                 if self._place(view, missing, table, provenance):
                     return Outcome.PUBLISHED
         raise self._endless(missing.shard)
 
-    def _look(self, shard: ShardRef) -> _View:
+    def _look(self, shard: ShardRef) -> View:
         path = self._tree.shard_path(self._model_id, shard.id)
         identity = self._tree.identity(path)
         footer = None if identity is None else read_footer(path)
         latest = self._log.latest(shard)  # after the file was looked at: see the module's text
         rows = self._log.rows(latest)
-        there = _there(rows)
+        there = there_in(rows)
         if footer is None:
-            none = np.zeros_like(there)
-            return _View(
-                identity=None,
-                footer=None,
-                latest=latest,
-                before=none,
-                there=there,
-                same=none,
-                kept=none,
-            )
+            return View.of_no_file(latest, there)
         before, same = there, there
         if not self.is_of(footer, latest):
             old = self._log.rows(self._revision(footer, latest))
-            before, same = _there(old), there & _same(old, rows)
+            before, same = there_in(old), there & unchanged(old, rows)
         kept = same & ~self._again_rows(shard, footer, before) if self._again else same
-        return _View(
+        return View(
             identity=identity,
             footer=footer,
             latest=latest,
@@ -273,37 +225,33 @@ class Upkeep:
                 return revision
         raise foreign_file(self._tree.shard_path(self._model_id, shard.id))
 
-    def _again_rows(self, shard: ShardRef, footer: FooterInfo, before: Rows) -> Rows:
+    def _again_rows(self, shard: ShardRef, footer: FooterInfo, before: RowMask) -> RowMask:
         """Find the rows of a file that are to be computed all the same; none of this run's."""
         file = self._read(shard, footer, ["status", "run_id"])
         chosen = np.zeros_like(before)
         if self._again.all_listed:
             bits = self._again.partly.get(shard.id)
-            listed = np.ones(len(before), np.bool_) if bits is None else _unpacked(bits, before)
+            listed = np.ones(len(before), np.bool_) if bits is None else unpacked(bits, before)
             chosen[before] = listed[before]
         if self._again.errors:
-            chosen[before] |= _equal(file, "status", "error")
-        chosen[before] &= ~_equal(file, "run_id", self._run_id)
+            chosen[before] |= equal_to(file, "status", "error")
+        chosen[before] &= ~equal_to(file, "run_id", self._run_id)
         return chosen
 
     def _place(
         self,
-        view: _View,
+        view: View,
         missing: Missing,
         table: pa.Table | None,
         provenance: Provenance | None,
     ) -> bool:
         """Write the file that the view asks for, where no other was written since."""
-        if view.footer is None:
-            assert table is not None
-            rows, rewrite = table, None
-            if not (view.there == missing.rows).all():
-                rows = table.take(pa.array(_positions(missing.rows)[view.there]))
-        else:
+        present, rewrite = None, None
+        if view.footer is not None:
             present = self._read(view.latest, view.footer)
-            rows = _merged(present, view, missing.rows, table)
-            rewrite = self._rewrite(present, view)
+            rewrite = {"run_id": self._run_id, **rewrite_counts(present, view)}
             provenance = provenance if view.needed.any() else view.footer.provenance
+        rows = merged_rows(present, view, missing.rows, table)
         assert provenance is not None
         footer = footer_of(rows, provenance, work_key=self._key(view.latest), rewrite=rewrite)
         final = self._tree.shard_path(self._model_id, view.latest.id)
@@ -311,21 +259,6 @@ class Upkeep:
             if view.identity is None:
                 return self._tree.publish(staged, final)
             return self._tree.swap(staged, final, view.identity)
-
-    def _rewrite(self, present: pa.Table, view: _View) -> dict[str, str | int]:
-        """Say what a new file has in common with the one that it replaces."""
-        failed = np.zeros_like(view.before)
-        failed[view.before] = _equal(present, "status", "error")
-        counts = {
-            "kept": view.kept,
-            "changed": view.needed & view.before & ~view.same,
-            "added": view.needed & ~view.before,
-            "retried": view.needed & view.same & failed,
-            "overwritten": view.needed & view.same & ~failed,
-            "removed": view.before & ~view.there,
-        }
-        numbers = {name: int(np.count_nonzero(rows)) for name, rows in counts.items()}
-        return {"run_id": self._run_id, **numbers}
 
     def _read(
         self, shard: ShardRef, expected: FooterInfo | None, columns: list[str] | None = None
@@ -354,44 +287,3 @@ class Upkeep:
 
     def _key(self, shard: ShardRef) -> str:
         return work_key(shard, model_id=self._model_id, schema_version=WORK_SCHEMA)
-
-
-def _merged(present: pa.Table, view: _View, computed: Rows, table: pa.Table | None) -> pa.Table:
-    """Return the rows of all images that are there, in the plan's order."""
-    at = np.where(view.kept, _positions(view.before), len(present) + _positions(computed))[
-        view.there
-    ]
-    both = present if table is None else pa.concat_tables([_as(present, table.schema), table])
-    return both.take(pa.array(at)).replace_schema_metadata(None)
-
-
-def _as(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """Give rows of an earlier version the form of today's."""
-    return rows.select(schema.names).cast(schema)
-
-
-def _positions(rows: Rows) -> NDArray[np.int64]:
-    """Return for each row of the plan its number among those that are set."""
-    return np.cumsum(rows, dtype=np.int64) - 1
-
-
-def _there(rows: pa.Table) -> Rows:
-    return np.asarray(rows.column("size").to_numpy() != GONE)
-
-
-def _same(one: pa.Table, other: pa.Table) -> Rows:
-    """Return which images have not changed, and are there in both."""
-    same = _there(one)
-    for name in ("size", "mtime_ns"):
-        same &= one.column(name).to_numpy() == other.column(name).to_numpy()
-    return same
-
-
-def _equal(rows: pa.Table, column: str, value: str) -> Rows:
-    import pyarrow.compute as pc  # takes 50 ms, and only a file that is written anew needs it
-
-    return pc.equal(rows.column(column), value).to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
-
-
-def _unpacked(bits: bytes, rows: Rows) -> Rows:
-    return np.unpackbits(np.frombuffer(bits, np.uint8), count=len(rows)).astype(np.bool_)
