@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from shards.errors import OutputError
+from shards.errors import DamagedFileError, OutputError
 from shards.footer import FooterInfo, read_footer
 from shards.output import OutputTree, StagedFile, output_errors
 from shards.place import Place
@@ -126,6 +126,9 @@ def write_run_record(tree: OutputTree, run_id: str, record: Mapping[str, Any]) -
 
 def _check(path: Place, expected: FooterInfo) -> None:
     """See that the file that is about to be published reads back."""
-    found = read_footer(path)
+    try:
+        found = read_footer(path)
+    except DamagedFileError:
+        found = None
     if found is None or (found.work_key, found.rows) != (expected.work_key, expected.rows):
         raise OutputError(f"{path} does not read back as written: check the disk, then run again.")

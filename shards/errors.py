@@ -7,6 +7,7 @@
     ├── ArchiveError       an archive is damaged: nothing of it is published (1)
     ├── OutputError        the output cannot be written, or holds what it should not (1)
     │   ├── ColumnsError   its table has other columns than are asked for (2)
+    │   ├── DamagedFileError  a file of the table is not what was written (1)
     │   └── LockedError    another run holds a lock, and does not go on (1)
     └── ImageError         one image cannot be classified: a row, never a crash
 
@@ -20,6 +21,7 @@ from enum import StrEnum
 __all__ = [
     "ArchiveError",
     "ColumnsError",
+    "DamagedFileError",
     "ErrorKind",
     "ImageError",
     "LockedError",
@@ -86,6 +88,10 @@ class ColumnsError(OutputError):
     """The table has other columns than are asked for."""
 
     exit_code = 2
+
+
+class DamagedFileError(OutputError):
+    """A file of the table is not what was written, or not Nightshift's; the others may be well."""
 
 
 class LockedError(OutputError):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.errors import OutputError
+from shards.errors import DamagedFileError, OutputError
 from shards.place import Place, footer_source
 
 __all__ = [
@@ -19,8 +20,8 @@ __all__ = [
     "WORK_SCHEMA",
     "FooterInfo",
     "Provenance",
-    "damaged_file",
     "read_footer",
+    "reading",
 ]
 
 # Additions raise the minor number; anything that could break a query raises the major one.
@@ -30,6 +31,9 @@ WORK_SCHEMA = "1.0"
 """What work keys hold of it: additions make no finished row stale."""
 
 FOOTER_KEY = b"nightshift"
+
+SEALED_SINCE = (1, 2)
+"""The version of the table from which every file has a seal (shards.seal)."""
 
 ADDED_LATER: dict[str, Any] = {
     "requested_precision": None,
@@ -107,6 +111,12 @@ class FooterInfo:
     runs: Mapping[str, int] | None = None
     rewrite: Mapping[str, Any] | None = None
 
+    @property
+    def has_seal(self) -> bool:
+        """Whether files of its version are sealed."""
+        major, minor = self.schema_version.split(".")[:2]
+        return (int(major), int(minor)) >= SEALED_SINCE
+
     def to_json(self) -> bytes:
         """Return one flat JSON object."""
         flat = asdict(self)
@@ -138,24 +148,44 @@ def read_footer(path: Place) -> FooterInfo | None:
     """Return what a finished file says of itself; None where there is no file.
 
     Raises:
-        OutputError: It is damaged, or Nightshift did not write it.
+        DamagedFileError: It is damaged, or Nightshift did not write it.
+        OutputError: It cannot be read.
     """
     try:
-        with footer_source(path) as source:
+        with reading(path), footer_source(path) as source:
             metadata = pq.read_metadata(source)
-        footer = FooterInfo.from_json((metadata.metadata or {}).get(FOOTER_KEY, b"null"))
-        if footer.rows != metadata.num_rows:
-            raise ValueError(f"{metadata.num_rows} rows instead of {footer.rows}")
+            footer = FooterInfo.from_json((metadata.metadata or {}).get(FOOTER_KEY, b"null"))
+            if footer.rows != metadata.num_rows:
+                raise ValueError(f"{metadata.num_rows} rows instead of {footer.rows}")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise damaged_file(path, str(error)) from error
     return footer
 
 
-def damaged_file(path: Place, reason: str) -> OutputError:
-    """Return the error for a file of the table that cannot be relied on."""
+@contextmanager
+def reading(path: Place) -> Iterator[None]:
+    """Turn what readers say of a file of the table into an error that says what to do.
+
+    Raises:
+        DamagedFileError: Its bytes are not those that were written.
+        FileNotFoundError: It is not there.
+        OutputError: It cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Parquet's own have none
+            raise _unreadable(path, error) from error
+        raise DamagedFileError(
+            f"{path} is damaged, or not a file of this Nightshift: {str(error).rstrip('.')}. "
+            "Move it away and run the same command again: its images are computed again."
+        ) from error
+
+
+def _unreadable(path: Place, error: OSError) -> OutputError:
     return OutputError(
-        f"{path} is damaged, or not a file of this Nightshift: {reason.rstrip('.')}. Move it away "
-        "and run the same command again: its images are computed again."
+        f"cannot read {path}: {(error.strerror or str(error)).rstrip('.')}. Remove the cause, then "
+        "run the same command again: finished shards are kept."
     )

@@ -20,7 +20,7 @@ from contextlib import suppress
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.footer import damaged_file
+from shards.footer import reading
 from shards.output import OutputTree, output_errors
 from shards.place import Place, opened
 
@@ -43,13 +43,10 @@ def error_rows(path: Place) -> Iterator[pa.Table]:
     Raises:
         OutputError: The file cannot be read.
     """
-    try:
-        with opened(path) as source:
-            file = pq.ParquetFile(source, page_checksum_verification=True)
-            for batch in file.iter_batches(BATCH_ROWS, columns=COLUMNS):
-                yield pa.Table.from_batches([batch])
-    except (OSError, pa.ArrowException) as error:
-        raise damaged_file(path, str(error)) from error
+    with output_errors("read", path), reading(path), opened(path) as source:
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+        for batch in file.iter_batches(BATCH_ROWS, columns=COLUMNS):
+            yield pa.Table.from_batches([batch])
 
 
 def write_errors(tree: OutputTree, run_id: str, tables: Iterable[pa.Table]) -> int:

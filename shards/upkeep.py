@@ -22,21 +22,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from shards.commit import Outcome, foreign_file, staged_rows
 from shards.errors import OutputError
-from shards.footer import (
-    FOOTER_KEY,
-    WORK_SCHEMA,
-    FooterInfo,
-    Provenance,
-    damaged_file,
-    read_footer,
-)
+from shards.file_rows import ReplacedError, read_all_rows, read_columns
+from shards.footer import WORK_SCHEMA, FooterInfo, Provenance, read_footer
 from shards.inputs import ShardInputs
 from shards.output import OutputTree
-from shards.place import opened
+from shards.place import Place
 from shards.plan import PlanLog, ShardRef, work_key
 from shards.predictions import footer_of
 from shards.row_masks import RowMask, equal_to, there_in, unchanged, unpacked
@@ -81,10 +74,6 @@ class Missing:
     inputs: ShardInputs
 
 
-class _ReplacedError(Exception):
-    """A file is not the one any more whose footer was looked at."""
-
-
 class Upkeep:
     """The files of one model, as one run leaves them. Not thread-safe."""
 
@@ -116,40 +105,51 @@ class Upkeep:
         """Return the footer of a shard's file, whatever revision it is of; None for no file.
 
         Raises:
-            OutputError: The file is damaged, or Nightshift did not write it.
+            DamagedFileError: The file is damaged, or Nightshift did not write it.
+            OutputError: It cannot be read.
         """
-        return read_footer(self._tree.shard_path(self._model_id, shard.id))
+        return read_footer(self._path(shard))
 
     def is_of(self, footer: FooterInfo, shard: ShardRef) -> bool:
         """Whether a file is of this revision of a shard."""
         return footer.work_key == self._key(shard)
 
-    def listed_rows(self, shard: ShardRef, bits: bytes, columns: list[str]) -> pa.Table:
+    def listed_rows(
+        self, shard: ShardRef, bits: bytes, columns: list[str]
+    ) -> tuple[FooterInfo, pa.Table] | None:
         """Read some columns of a file's rows, of those images that were listed.
 
         Args:
-            shard: Which file; it is there.
+            shard: Which file.
             bits: As in `PlanUpdate.partly`.
             columns: Their names.
 
+        Returns:
+            The file's footer and its rows, of one and the same file; None for no file.
+
         Raises:
-            OutputError: The file or a plan cannot be read.
+            DamagedFileError: The file is damaged.
+            OutputError: It or a plan cannot be read.
         """
         for _ in range(MAX_ATTEMPTS):
-            with suppress(_ReplacedError):
+            with suppress(ReplacedError):
                 view = self._look(shard)
+                if view.footer is None:
+                    return None
                 listed = unpacked(bits, view.before)[view.before]
-                return self._read(shard, view.footer, columns).filter(pa.array(listed))
+                rows = read_columns(self._path(shard), view.footer, columns)
+                return view.footer, rows.filter(pa.array(listed))
         raise self._endless(shard)
 
     def missing(self, shard: ShardRef) -> Missing | None:
         """Find out what is to be computed for a shard; None where its file is up to date.
 
         Raises:
+            DamagedFileError: The file is damaged.
             OutputError: A plan or the file cannot be read, or is not of this output.
         """
         for _ in range(MAX_ATTEMPTS):
-            with suppress(_ReplacedError):
+            with suppress(ReplacedError):
                 view = self._look(shard)
                 break
         else:
@@ -178,12 +178,13 @@ class Upkeep:
             OUTDATED where other images would have to be computed by now.
 
         Raises:
+            DamagedFileError: The file whose rows were to stay is damaged.
             LockedError: Another run holds the lock, and does not go on.
             OutputError: The file system failed, or a file is not of this output.
         """
         computed = self._log.rows(missing.shard)
         for _ in range(MAX_ATTEMPTS):
-            with suppress(_ReplacedError):
+            with suppress(ReplacedError):
                 view = self._look(missing.shard)
                 if view.is_done:
                     return Outcome.ALREADY_THERE
@@ -195,7 +196,7 @@ class Upkeep:
         raise self._endless(missing.shard)
 
     def _look(self, shard: ShardRef) -> View:
-        path = self._tree.shard_path(self._model_id, shard.id)
+        path = self._path(shard)
         identity = self._tree.identity(path)
         footer = None if identity is None else read_footer(path)
         latest = self._log.latest(shard)  # after the file was looked at: see the module's text
@@ -223,11 +224,11 @@ class Upkeep:
         for revision in self._log.history(shard):
             if self.is_of(footer, revision):
                 return revision
-        raise foreign_file(self._tree.shard_path(self._model_id, shard.id))
+        raise foreign_file(self._path(shard))
 
     def _again_rows(self, shard: ShardRef, footer: FooterInfo, before: RowMask) -> RowMask:
         """Find the rows of a file that are to be computed all the same; none of this run's."""
-        file = self._read(shard, footer, ["status", "run_id"])
+        file = read_columns(self._path(shard), footer, ["status", "run_id"])
         chosen = np.zeros_like(before)
         if self._again.all_listed:
             bits = self._again.partly.get(shard.id)
@@ -246,44 +247,29 @@ class Upkeep:
         provenance: Provenance | None,
     ) -> bool:
         """Write the file that the view asks for, where no other was written since."""
-        present, rewrite = None, None
+        present: pa.Table | None = None
+        rewrite: dict[str, str | int] | None = None
         if view.footer is not None:
-            present = self._read(view.latest, view.footer)
+            present = read_all_rows(self._path(view.latest), view.footer)
             rewrite = {"run_id": self._run_id, **rewrite_counts(present, view)}
             provenance = provenance if view.needed.any() else view.footer.provenance
         rows = merged_rows(present, view, missing.rows, table)
         assert provenance is not None
         footer = footer_of(rows, provenance, work_key=self._key(view.latest), rewrite=rewrite)
-        final = self._tree.shard_path(self._model_id, view.latest.id)
+        final = self._path(view.latest)
         with staged_rows(self._tree, final, rows, footer) as staged:
             if view.identity is None:
                 return self._tree.publish(staged, final)
             return self._tree.swap(staged, final, view.identity)
 
-    def _read(
-        self, shard: ShardRef, expected: FooterInfo | None, columns: list[str] | None = None
-    ) -> pa.Table:
-        """Read the file that was looked at: another's rows would be taken for those of its plan.
-
-        Raises:
-            OutputError: The file is damaged.
-            _ReplacedError: It has another footer by now.
-        """
-        path = self._tree.shard_path(self._model_id, shard.id)
-        try:
-            with opened(path) as source:
-                file = pq.ParquetFile(source, page_checksum_verification=True)
-                if FooterInfo.from_json(file.metadata.metadata[FOOTER_KEY]) != expected:
-                    raise _ReplacedError
-                return file.read(columns)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged_file(path, str(error)) from error
-
     def _endless(self, shard: ShardRef) -> OutputError:
         return OutputError(
-            f"{self._tree.shard_path(self._model_id, shard.id)} was replaced by other runs "
-            f"{MAX_ATTEMPTS} times while this one tried. Run the same command again when fewer run."
+            f"{self._path(shard)} was replaced by other runs {MAX_ATTEMPTS} times while this one "
+            "tried. Run the same command again when fewer run."
         )
+
+    def _path(self, shard: ShardRef) -> Place:
+        return self._tree.shard_path(self._model_id, shard.id)
 
     def _key(self, shard: ShardRef) -> str:
         return work_key(shard, model_id=self._model_id, schema_version=WORK_SCHEMA)

@@ -29,9 +29,6 @@ __all__ = ["FileReport", "Finding", "Problem", "State", "check_file"]
 BATCH_ROWS = 16_384
 """Rows that are compared at once; with the row group that they are from, what a check holds."""
 
-SEALED_SINCE = (1, 2)
-"""The version of the table from which every file has a seal."""
-
 
 class Problem(StrEnum):
     """What can be wrong with an output; docs/operations.md says what to do about each."""
@@ -156,8 +153,7 @@ def _check_bytes(source: pa.NativeFile, report: FileReport, *, quick: bool) -> F
     report.errors_by_kind = footer.errors_by_kind
     if not quick:
         report.sealed = intact is True
-        version = tuple(map(int, footer.schema_version.split(".")))
-        if version >= SEALED_SINCE and not intact:
+        if footer.has_seal and not intact:
             raise _WrongError(Problem.DAMAGED_FILE, "it has lost its seal")
     return footer
 

@@ -54,18 +54,11 @@ def count(job: Job, plan: Plan) -> Counts:
     counts = Counts()
     files = job.upkeep(plan.partly)
     for shard in sorted([*plan.todo, *plan.done]):
-        footer = plan.done.get(shard) or files.footer(shard)
+        footer = _add_file(counts, files, shard, plan, job.run_id)
         if footer is None:
             counts.missing[shard.id] = _listed(shard, plan)
             continue
         counts.made_by = footer.provenance
-        written = _written(footer, job.run_id)
-        if (bits := plan.partly.get(shard.id)) is None:
-            counts.images += footer.rows
-            counts.errors_by_kind.update(footer.errors_by_kind)
-            counts.written += written
-        else:
-            counts.unlisted_written += written - _add_partly(counts, files, shard, bits, job.run_id)
         if footer.rewrite is not None and footer.rewrite["run_id"] == job.run_id:
             counts.changed += footer.rewrite["changed"]
             counts.retried += footer.rewrite["retried"]
@@ -73,14 +66,28 @@ def count(job: Job, plan: Plan) -> Counts:
     return counts
 
 
-def _add_partly(counts: Counts, files: Upkeep, shard: ShardRef, bits: bytes, run_id: str) -> int:
-    """Count the listed rows of a file that has others; returns how many this run computed."""
-    rows = files.listed_rows(shard, bits, ["error_kind", "run_id"])
+def _add_file(
+    counts: Counts, files: Upkeep, shard: ShardRef, plan: Plan, run_id: str
+) -> FooterInfo | None:
+    """Count the listed rows of a file, which may have others; returns its footer."""
+    if (bits := plan.partly.get(shard.id)) is None:
+        footer = plan.done.get(shard) or files.footer(shard)
+        if footer is not None:
+            counts.images += footer.rows
+            counts.errors_by_kind.update(footer.errors_by_kind)
+            counts.written += _written(footer, run_id)
+        return footer
+    # Footer and rows of one file: a run may replace it at any moment.
+    found = files.listed_rows(shard, bits, ["error_kind", "run_id"])
+    if found is None:
+        return None
+    footer, rows = found
     written: int = rows.column("run_id").to_pylist().count(run_id)
     counts.images += len(rows)
     counts.errors_by_kind.update(rows.column("error_kind").drop_null().to_pylist())
     counts.written += written
-    return written
+    counts.unlisted_written += _written(footer, run_id) - written
+    return footer
 
 
 def _written(footer: FooterInfo, run_id: str) -> int:

@@ -32,5 +32,5 @@ def _errors(job: Job, plan: Plan) -> Iterator[Table]:
             continue
         if (bits := plan.partly.get(shard.id)) is None:
             yield from error_rows(job.tree.shard_path(job.model.model_id, shard.id))
-        else:
-            yield files.listed_rows(shard, bits, COLUMNS)
+        elif (found := files.listed_rows(shard, bits, COLUMNS)) is not None:
+            yield found[1]

@@ -1,5 +1,6 @@
 """Files of earlier revisions are brought up to date: what is kept, what is computed, who wins."""
 
+import errno
 import json
 import os
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from shards import locks, upkeep
 from shards.commit import Outcome
-from shards.errors import LockedError, OutputError
+from shards.errors import DamagedFileError, LockedError, OutputError
 from shards.footer import read_footer
 from shards.local_tree import LocalTree
 from shards.locks import locked
@@ -241,7 +242,18 @@ def test_rows_to_do_and_listed_rows_are_those_of_one_and_the_same_file(tree, mon
     replaced_once_looked_at(monkeypatch, prune(b"/data/1.jpg"))
     assert files.missing(shard).inputs.keys == [b"/data/0.jpg"]
     replaced_once_looked_at(monkeypatch, prune(b"/data/1.jpg", b"/data/0.jpg"))
-    assert files.listed_rows(shard, b"\xe0", ["width"]).column("width").to_pylist() == [1]
+    found, widths = files.listed_rows(shard, b"\xe0", ["width"])
+    assert widths.column("width").to_pylist() == [1]
+    assert found == footer(tree)
+    tree.shard_path("m@1", shard.id).unlink()
+    assert files.listed_rows(shard, b"\xe0", ["width"]) is None
+
+
+def test_a_file_that_is_moved_away_between_two_looks_is_computed_whole(tree, monkeypatch):
+    run(tree, FIRST, world(3))
+    stopped = opened(tree, SECOND, world(3, n0=2))
+    replaced_once_looked_at(monkeypatch, tree.shard_path("m@1", "p000001-00000").unlink)
+    assert complete(stopped, SECOND) is Outcome.OUTDATED
 
 
 def test_endless_replacements_end_in_an_error(tree, monkeypatch):
@@ -300,6 +312,47 @@ def test_a_damaged_file_is_reported_and_never_kept(tree):
     path.write_bytes(content)
     with pytest.raises(OutputError, match="is damaged"):
         run(tree, SECOND, world(3, n1=2))
+
+
+@pytest.mark.parametrize(
+    ("bytes_before", "bytes_after", "reason"),
+    [
+        # Both in the footer, where no page checksum is: a reader notices nothing.
+        (b"parquet-cpp-arrow", b"parquet-cpp-arroz", "its bytes are not those that were written"),
+        (b"nightshift.sha256", b"nightshift.sha250", "it has lost its seal"),
+    ],
+)
+def test_rot_that_readers_miss_never_gets_a_new_seal(tree, bytes_before, bytes_after, reason):
+    run(tree, FIRST, world(3, n0=-1))
+    path = tree.shard_path("m@1", "p000001-00000")
+    content = path.read_bytes().replace(bytes_before, bytes_after)
+    path.write_bytes(content)
+    assert states(tree) == world(3, n0=-1)
+    listed = world(3, n0=-1)
+    one_gone = {b"/data/0.jpg": -1, b"/data/2.jpg": 1}
+    for night, found in (
+        (SECOND, world(3, n0=-1, n1=2)),
+        (replace(SECOND, retry_errors=True), listed),
+        (replace(SECOND, prune=0.5), one_gone),
+    ):
+        with pytest.raises(DamagedFileError, match=f"{path} is damaged.*: {reason}. Move it away"):
+            run(tree, night, found)
+        assert path.read_bytes() == content
+    path.unlink()
+    assert run(tree, THIRD, one_gone) == 2
+    assert states(tree) == one_gone
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tree, monkeypatch):
+    run(tree, FIRST, world(3))
+
+    def fail(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("shards.footer.footer_source", fail)
+    with pytest.raises(OutputError, match=r"cannot read .*: Input/output error\. Remove") as caught:
+        run(tree, SECOND, world(3))
+    assert not isinstance(caught.value, DamagedFileError)
 
 
 def test_a_file_that_was_cut_short_is_named_in_whole_sentences(tree):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from shards import upkeep
 from shards.local_tree import LocalTree
 from tasks import finish as finish_module
 from tasks.counting import count
@@ -77,6 +78,27 @@ def test_images_that_are_not_listed_are_not_counted(tree):
     counts = count(job(tree, night, update), plan(update))
     assert (counts.images, counts.errors, counts.written) == (4, 1, 4)
     assert (counts.unlisted_written, counts.retried) == (0, 1)
+
+
+def test_a_file_that_is_replaced_while_it_is_counted_is_counted_as_it_is_then(tree, monkeypatch):
+    """What the footer and what the rows say would not add up if they were of two files."""
+    night = Night(run_id="first", shard_size=7)
+    nights.run(tree, night, WORLD)
+    listed = dict(list(WORLD.items())[:4])
+    update = nights.extend(tree, night, listed, WORLD)
+    look = upkeep.read_footer
+
+    def replaced_after(path):
+        monkeypatch.setattr(upkeep, "read_footer", look)
+        found = look(path)
+        other = Night(run_id="other", shard_size=7)
+        nights.run(tree, other, {key: state + 9 for key, state in WORLD.items()})
+        return found
+
+    monkeypatch.setattr(upkeep, "read_footer", replaced_after)
+    counts = count(job(tree, night, update), plan(update))
+    assert (counts.images, counts.written, counts.unlisted_written) == (4, 0, 0)
+    assert counts.made_by.run_id == "other"
 
 
 def test_what_happened_to_rows_is_counted(tree):
