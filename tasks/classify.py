@@ -10,12 +10,21 @@ from dataclasses import dataclass, field
 
 from engines.check import Check
 from shards.commit import Outcome as FileOutcome
-from shards.errors import LockedError
+from shards.errors import DamagedFileError, LockedError
 from shards.shard_ref import ShardRef
 from tasks.device_process import DeviceProcess, StalledError, Standby
 from tasks.errors import WorkFailedError
 from tasks.job import FIRST_RESULT, Job, Outcome, Plan
-from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started, WorkOrder
+from tasks.messages import (
+    Advanced,
+    Failed,
+    Notice,
+    Published,
+    Ready,
+    SetAside,
+    Started,
+    WorkOrder,
+)
 from tasks.process_start import seconds_since_start
 from tasks.progress import Progress, ProgressMeter
 from tasks.settings import Settings
@@ -48,7 +57,8 @@ def classify(
     """Classify the shards that are still to do.
 
     A process that dies or hangs is replaced, and the shards that it had open are done again, each
-    in a process of its own; a shard that fails twice is set aside while the others are finished.
+    in a process of its own; a shard that fails twice, or whose file is damaged, is set aside while
+    the others are finished.
     Out of device memory, the batch is halved.
 
     Args:
@@ -81,7 +91,7 @@ def classify(
         self_test=work.self_test,
         seconds=time.monotonic() - work.started,
         reached={stage: seconds_since_start(at) for stage, at in work.reached.items()},
-        failed=work.set_aside,
+        failed={shard.id: text for shard, text in plan.unreadable.items()} | work.set_aside,
     )
 
 
@@ -90,18 +100,15 @@ def _for_devices(work: _Work, plan: Plan) -> list[ShardRef]:
     files = work.job.upkeep(work.partly)
     left: list[ShardRef] = []
     for shard in plan.todo:
-        if files.footer(shard) is None:
-            left.append(shard)
-        elif (missing := files.missing(shard)) is None:
-            continue  # an earlier attempt of this run has done it
-        elif len(missing.inputs):
-            left.append(shard)
-        else:
-            try:
-                if files.complete(missing, None, None) is FileOutcome.OUTDATED:
-                    left.append(shard)
-            except LockedError as error:
-                work.set_aside[shard.id] = str(error)
+        try:
+            if files.footer(shard) is None:
+                left.append(shard)
+            elif (missing := files.missing(shard)) is None:
+                continue  # an earlier attempt of this run has done it
+            elif len(missing.inputs) or files.complete(missing, None, None) is FileOutcome.OUTDATED:
+                left.append(shard)
+        except (DamagedFileError, LockedError) as error:
+            work.set_aside[shard.id] = str(error)
     return left
 
 
@@ -165,7 +172,8 @@ def _run_one(work: _Work, shards: list[ShardRef]) -> list[list[ShardRef]]:
     with work.new_process() as process:
         process.send(order)
         end = _listen(work, process)
-    left = [shard for shard in shards if shard.id not in work.published]
+    ended = work.published.keys() | work.set_aside.keys()
+    left = [shard for shard in shards if shard.id not in ended]
     if not left:
         if end.reason is not None:
             _log.warning("The device process had done all, but its end failed: %s", end.reason)
@@ -209,6 +217,9 @@ def _listen(work: _Work, process: DeviceProcess) -> _End:
             case Published(shard=shard):
                 end.open.remove(shard)
                 work.published[shard] = (message.rows, message.errors)
+            case SetAside(shard=shard):
+                end.open.remove(shard)
+                work.set_aside[shard] = message.reason
             case Notice(level=level, text=text):
                 _log.log(level, "%s", text)
             case Failed():

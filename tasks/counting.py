@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from shards.errors import DamagedFileError
 from shards.footer import FooterInfo, Provenance
 from shards.shard_ref import ShardRef
 from shards.upkeep import Upkeep
@@ -25,7 +26,8 @@ class Counts:
         changed: Rows that it replaced because the images changed.
         retried: Errors that it tried again.
         pruned: Rows that it removed because the images are gone.
-        missing: Shards that have no file, and their images.
+        missing: Shards that have no file, or a damaged one, and their images.
+        damaged: Those whose file is damaged, and what to do about it.
         made_by: What computed the last file.
     """
 
@@ -37,6 +39,7 @@ class Counts:
     retried: int = 0
     pruned: int = 0
     missing: dict[str, int] = field(default_factory=dict)
+    damaged: dict[str, str] = field(default_factory=dict)
     made_by: Provenance | None = None
 
     @property
@@ -53,8 +56,11 @@ def count(job: Job, plan: Plan) -> Counts:
     """
     counts = Counts()
     files = job.upkeep(plan.partly)
-    for shard in sorted([*plan.todo, *plan.done]):
-        footer = _add_file(counts, files, shard, plan, job.run_id)
+    for shard in plan.shards:
+        try:
+            footer = _add_file(counts, files, shard, plan, job.run_id)
+        except DamagedFileError as error:
+            footer, counts.damaged[shard.id] = None, str(error)
         if footer is None:
             counts.missing[shard.id] = _listed(shard, plan)
             continue

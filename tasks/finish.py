@@ -18,6 +18,9 @@ from tasks.record import record
 
 __all__ = ["Engine", "Summary", "finish"]
 
+MAX_FAILED = 20
+"""Shards that the summary for a person tells of one by one."""
+
 EXIT_CODES = {"done": 0, "failed": 1, "damaged_archives": 1, "too_many_errors": 3}
 """By status."""
 
@@ -123,9 +126,10 @@ class Summary:
         ]
         if self.errors:
             lines.append(f"Errors: {self.output}/runs/{self.run_id}/errors.csv")
-        lines += [
-            f"Failed, run again to retry: shard {s}: {w}" for s, w in self.failed_shards.items()
-        ]
+        failed = [f"shard {shard}: {why}" for shard, why in self.failed_shards.items()]
+        lines += [f"Failed, run again to retry: {text}" for text in failed[:MAX_FAILED]]
+        if (left := len(failed) - MAX_FAILED) > 0:
+            lines.append(f"Failed as well: {left:,} other shards; failed_shards in the record.")
         lines += [f"Damaged, and nothing of it is published: {text}" for text in self.damaged]
         if self.status == "too_many_errors":
             share = 100 * self.errors / self.images
@@ -162,9 +166,10 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         OutputError: A file that was published is not there, or the record cannot be written.
     """
     counts = count(job, plan)
-    for shard_id in counts.missing.keys() - outcome.failed.keys():
+    failed = {**outcome.failed, **counts.damaged, **write_quarantine(job, plan)}
+    for shard_id in counts.missing.keys() - failed.keys():
         raise _vanished(job, shard_id)
-    status = _status(job, plan, outcome, counts)
+    status = _status(job, plan, failed, counts)
     made_by, ready = counts.made_by, outcome.ready
     summary = Summary(
         run_id=job.run_id,
@@ -183,7 +188,7 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         ignored=sum(plan.ignored.values()),
         damaged=plan.damaged,
         missing=sum(counts.missing.values()),
-        failed_shards=dict(outcome.failed),
+        failed_shards=failed,
         planning_seconds=round(plan.seconds, 3),
         seconds=round(plan.seconds + outcome.seconds, 3),
         first_result_seconds=outcome.reached.get(FIRST_RESULT),
@@ -206,14 +211,13 @@ def finish(job: Job, plan: Plan, outcome: Outcome) -> Summary:
         "startup_seconds": dict(outcome.reached),
         "shards": [shard.id for shard in plan.todo],
     }
-    write_quarantine(job, plan)
     write_run_record(job.tree, job.run_id, record(job, plan, more))
     return summary
 
 
-def _status(job: Job, plan: Plan, outcome: Outcome, counts: Counts) -> str:
+def _status(job: Job, plan: Plan, failed: Mapping[str, str], counts: Counts) -> str:
     """What is missing weighs more than what has an error row."""
-    if outcome.failed:
+    if failed:
         return "failed"
     if plan.damaged:
         return "damaged_archives"

@@ -91,6 +91,8 @@ class Plan:
         todo: Images to compute, by shard; of shards whose file is missing or not up to date, in
             order. None to compute: rows have to leave.
         done: Shards whose file is up to date, and its footer.
+        unreadable: Shards whose file is damaged, and what to do about it: nothing is computed over
+            it, and the others are done.
         partly: By shard id, where not all images of a shard were listed: which rows of the plan
             were (see PlanUpdate.partly).
         ignored: Files and links that are no images, by reason.
@@ -104,6 +106,7 @@ class Plan:
 
     todo: Mapping[ShardRef, int]
     done: Mapping[ShardRef, FooterInfo]
+    unreadable: Mapping[ShardRef, str] = field(default_factory=dict)
     partly: Mapping[str, bytes] = field(default_factory=dict)
     ignored: Mapping[str, int]
     changed: int
@@ -112,6 +115,11 @@ class Plan:
     by_source: Mapping[str, int] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
     kept: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def shards(self) -> list[ShardRef]:
+        """All of them, in order."""
+        return sorted([*self.todo, *self.done, *self.unreadable])
 
     @property
     def images_todo(self) -> int:

@@ -17,6 +17,7 @@ __all__ = [
     "Notice",
     "Published",
     "Ready",
+    "SetAside",
     "Started",
     "WorkOrder",
     "read_message",
@@ -93,6 +94,14 @@ class Published(_Frozen):
     errors: int
 
 
+class SetAside(_Frozen):
+    """The shard cannot be done, which is no fault of this process: it goes on with the others."""
+
+    kind: Literal["set_aside"] = "set_aside"
+    shard: str
+    reason: str
+
+
 class Notice(_Frozen):
     """A log record of the process."""
 
@@ -116,7 +125,7 @@ class Failed(_Frozen):
     """Whether a new process may succeed where this one cannot go on."""
 
 
-Message = Ready | Started | Advanced | Published | Notice | Failed
+Message = Ready | Started | Advanced | Published | SetAside | Notice | Failed
 
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="kind")])
 

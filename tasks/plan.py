@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from engines.labels import is_placeholder
 from shards.columns import recorded_columns
-from shards.errors import ArchiveError, NoImagesError
+from shards.errors import ArchiveError, DamagedFileError, NoImagesError
 from shards.footer import FooterInfo
 from shards.kept import TARGET, wider
 from shards.plan import PlanLog, PlanUpdate
@@ -43,10 +43,11 @@ def plan(job: Job) -> Plan:
         )
     started = time.monotonic()
     found = _list(job)
-    todo, done = _sort_out(job, found)
+    todo, done, unreadable = _sort_out(job, found)
     result = Plan(
         todo=todo,
         done=done,
+        unreadable=unreadable,
         partly=found.partly,
         by_source=dict(found.listed),
         ignored=dict(found.ignored),
@@ -134,24 +135,33 @@ def _list(job: Job) -> _Found:
     return found
 
 
-def _sort_out(job: Job, found: _Found) -> tuple[dict[ShardRef, int], dict[ShardRef, FooterInfo]]:
-    """Tell shards that are to be worked on, and how many of their images, from finished ones."""
+def _sort_out(
+    job: Job, found: _Found
+) -> tuple[dict[ShardRef, int], dict[ShardRef, FooterInfo], dict[ShardRef, str]]:
+    """Tell shards that are to be worked on, and how many of their images, from finished ones.
+
+    The third are shards whose file is damaged, and what to do about it.
+    """
     files = job.upkeep(found.partly)
     again = job.settings.overwrite or job.settings.retry_errors
     todo: dict[ShardRef, int] = {}
     done: dict[ShardRef, FooterInfo] = {}
+    unreadable: dict[ShardRef, str] = {}
     for shard in sorted(found.shards.values()):
-        footer = files.footer(shard)
-        if footer is None:
-            if shard.rows:
-                todo[shard] = shard.rows
-        elif files.is_of(footer, shard) and not again:
-            done[shard] = footer
-        elif (missing := files.missing(shard)) is not None:
-            todo[shard] = len(missing.inputs)
-        else:
-            done[shard] = footer
-    return todo, done
+        try:
+            footer = files.footer(shard)
+            if footer is None:
+                if shard.rows:
+                    todo[shard] = shard.rows
+            elif files.is_of(footer, shard) and not again:
+                done[shard] = footer
+            elif (missing := files.missing(shard)) is not None:
+                todo[shard] = len(missing.inputs)
+            else:
+                done[shard] = footer
+        except DamagedFileError as error:
+            unreadable[shard] = str(error)
+    return todo, done, unreadable
 
 
 def _either(one: bytes, other: bytes) -> bytes:
@@ -186,6 +196,8 @@ def _tell(result: Plan) -> None:
         len(result.todo),
         len(result.done),
     )
+    for shard, text in result.unreadable.items():
+        _log.error("shard %s is set aside, the others are done: %s", shard.id, text)
     for text in result.damaged:
         _log.error("damaged, nothing of it is published: %s", text)
     if result.changed or result.pruned:

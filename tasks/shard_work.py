@@ -24,7 +24,7 @@ from engines.streaming import Batch, stream
 from shards.closing import Closing
 from shards.commit import Outcome
 from shards.decode import Decoded
-from shards.errors import ErrorKind, ImageError, LockedError, OutputError
+from shards.errors import DamagedFileError, ErrorKind, ImageError, LockedError, OutputError
 from shards.footer import Provenance
 from shards.inputs import ShardInputs
 from shards.predictions import ShardResults, Table, build_table
@@ -35,7 +35,7 @@ from shards.upkeep import Missing
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
 from tasks.job import Job
-from tasks.messages import Advanced, Message, Published, Started
+from tasks.messages import Advanced, Message, Published, SetAside, Started
 from tasks.version import tool_version
 
 __all__ = ["ShardWork", "Sheet", "provenance"]
@@ -139,7 +139,7 @@ class ShardWork(Closing):
         self._open: deque[tuple[Missing, Sheet]] = deque()
         self._again: dict[ShardRef, str] = {}
         """Shards that could not be committed, and why."""
-        self._commits: deque[Future[Published | None]] = deque()
+        self._commits: deque[Future[Published | SetAside | None]] = deque()
         self._decoders = ThreadPoolExecutor(fill.workers, "decode")
         self._committer = ThreadPoolExecutor(1, "commit")
         self._done = self._errors = 0
@@ -179,7 +179,11 @@ class ShardWork(Closing):
         """Every missing image of every shard; opens a shard's sheet when its first is asked for."""
         for shard in shards:
             self._send(Started(shard=shard.id))
-            missing = self._opening.missing(shard)
+            try:
+                missing = self._opening.missing(shard)
+            except DamagedFileError as error:
+                self._send(SetAside(shard=shard.id, reason=str(error)))
+                continue
             if missing is None:  # another run has done it since
                 self._send(Published(shard=shard.id, rows=0, errors=0))
             elif len(missing.inputs) == 0:
@@ -206,16 +210,18 @@ class ShardWork(Closing):
     def _settle(self, keep: int) -> None:
         """Wait until at most `keep` commits are under way; raises what they raised."""
         while len(self._commits) > keep:
-            if (published := self._commits[0].result()) is not None:
-                self._send(published)
+            if (message := self._commits[0].result()) is not None:
+                self._send(message)
             self._commits.popleft()
 
-    def _publish(self, wanted: Missing, sheet: Sheet | None) -> Published | None:
+    def _publish(self, wanted: Missing, sheet: Sheet | None) -> Published | SetAside | None:
         """Bring a shard's file up to date; None where that has to be tried again."""
         shard = wanted.shard
         table = None if sheet is None else self._table(sheet)
         try:
             outcome = self._closing.complete(wanted, table, self._provenance)
+        except DamagedFileError as error:
+            return SetAside(shard=shard.id, reason=str(error))
         except LockedError as error:
             self._again[shard] = str(error)
             return None

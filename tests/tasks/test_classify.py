@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 import tasks.classify
+from shards.errors import DamagedFileError
 from shards.local_tree import LocalTree
 from shards.plan import ShardRef
 from tasks.classify import classify
@@ -16,7 +17,7 @@ from tasks.decision import Decision
 from tasks.device_process import StalledError
 from tasks.errors import WorkFailedError
 from tasks.job import Plan
-from tasks.messages import Advanced, Failed, Notice, Published, Ready, Started
+from tasks.messages import Advanced, Failed, Notice, Published, Ready, SetAside, Started
 from tasks.settings import Settings
 
 READY = Ready(
@@ -91,17 +92,28 @@ class _Process:
         return None
 
 
-def run(monkeypatch, scripts, count=3, report=lambda progress: None):
+class Files:
+    """Stands for Upkeep: no shard has a file, or those of some are damaged."""
+
+    def __init__(self, damaged=()):
+        self.damaged = damaged
+
+    def footer(self, shard):
+        if shard.ordinal in self.damaged:
+            raise DamagedFileError("a file is damaged")
+
+
+def run(monkeypatch, scripts, count=3, report=lambda progress: None, unreadable=(), damaged=()):
     monkeypatch.setattr(tasks.classify, "DeviceProcess", scripts)
     job = SimpleNamespace(
         settings=SETTINGS,
         run_id="run",
         model=SimpleNamespace(model_id="m@0123456789ab"),
         tree=LocalTree(Path("/nowhere")),
-        upkeep=lambda partly: SimpleNamespace(footer=lambda shard: None),
+        upkeep=lambda partly: Files(damaged),
     )
     todo = {shard(number): 10 for number in range(count)}
-    plan = Plan(todo=todo, done={}, ignored={}, changed=0, seconds=0.0)
+    plan = Plan(todo=todo, done={}, unreadable=dict(unreadable), ignored={}, changed=0, seconds=0.0)
     return classify(job, plan, report)
 
 
@@ -134,6 +146,35 @@ def test_a_shard_that_fails_twice_is_set_aside_and_the_others_are_finished(monke
     assert scripts.ordered == [[0, 1, 2], [1], [2]]
     assert outcome.failed == {"p000001-00001": "was killed by signal 9"}
     assert "shard p000001-00001 could not be done: was killed by signal 9" in caplog.text
+
+
+def test_a_shard_that_a_process_sets_aside_is_not_tried_again(monkeypatch, caplog):
+    set_aside = [Started(shard=shard(1).id), SetAside(shard=shard(1).id, reason="is damaged")]
+    scripts = Scripts([*does(0), *set_aside, Started(shard=shard(2).id), crash()], does(2))
+    outcome = run(monkeypatch, scripts)
+    assert scripts.ordered == [[0, 1, 2], [2]]
+    assert outcome.failed == {"p000001-00001": "is damaged"}
+    assert "shard p000001-00001 could not be done: is damaged" in caplog.text
+
+
+def test_a_process_that_sets_all_aside_has_done_its_work(monkeypatch):
+    set_aside = [Started(shard=shard(0).id), SetAside(shard=shard(0).id, reason="is damaged")]
+    outcome = run(monkeypatch, Scripts(set_aside), count=1)
+    assert outcome.failed == {"p000001-00000": "is damaged"}
+
+
+def test_shards_of_damaged_files_are_named_and_the_others_are_done(monkeypatch):
+    scripts = Scripts(does(0))
+    outcome = run(monkeypatch, scripts, count=1, unreadable={shard(7): "is damaged"})
+    assert scripts.ordered == [[0]]
+    assert outcome.failed == {"p000001-00007": "is damaged"}
+
+
+def test_a_file_that_is_found_damaged_before_a_device_is_started_is_set_aside(monkeypatch):
+    scripts = Scripts(does(0))
+    outcome = run(monkeypatch, scripts, count=2, damaged=[1])
+    assert scripts.ordered == [[0]]
+    assert outcome.failed == {"p000001-00001": "a file is damaged"}
 
 
 def test_a_process_that_dies_before_its_first_image_is_tried_once_more(monkeypatch):

@@ -1,9 +1,11 @@
 """What is counted at the end, from the files of the table."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 
 from shards import upkeep
@@ -141,6 +143,51 @@ def test_shards_that_failed_are_named_and_their_images_missing(tree):
     record = json.loads((tree.root / "runs/first/run.json").read_text())
     assert record["failed_shards"] == failed
     assert record["status"] == "failed"
+
+
+def test_damaged_files_are_named_and_their_images_missing_whoever_finds_them(tree):
+    night = Night(run_id="first")
+    nights.run(tree, night, WORLD)
+    update = nights.extend(tree, night, WORLD, WORLD)
+    one, two, three = update.shards
+    paths = {shard: tree.shard_path("m@1", shard.id) for shard in update.shards}
+    paths[one].write_bytes(b"known since the planning")
+    paths[two].write_bytes(paths[two].read_bytes()[:-9])
+    known = replace(plan(update), todo={two: 3, three: 1}, unreadable={one: "is damaged"})
+    outcome = Outcome(ready=None, seconds=1.0, reached={}, failed={one.id: "is damaged"})
+    summary = finish(job(tree, night, update), known, outcome)
+    assert (summary.status, summary.exit_code) == ("failed", 1)
+    assert (summary.images, summary.missing) == (1, 6)
+    assert summary.failed_shards.keys() == {one.id, two.id}
+    assert f"{paths[two]} is damaged" in summary.failed_shards[two.id]
+    assert paths[one].read_bytes() == b"known since the planning"
+
+
+def test_rot_that_only_the_list_of_errors_meets_is_reported(tree):
+    night = Night(run_id="first", shard_size=7)
+    nights.run(tree, night, WORLD)
+    update = nights.extend(tree, night, WORLD, WORLD)
+    [shard] = update.shards
+    path = tree.shard_path("m@1", shard.id)
+    column = pq.read_metadata(path).row_group(0).column(0)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(content)
+    outcome = Outcome(ready=None, seconds=1.0, reached={})
+    summary = finish(job(tree, night, update), plan(update), outcome)
+    assert (summary.status, summary.failed_shards.keys()) == ("failed", {shard.id})
+    assert summary.images == 7
+
+
+def test_a_summary_does_not_tell_of_a_thousand_failed_shards(tree):
+    night = Night(run_id="first")
+    update = nights.extend(tree, night, WORLD, WORLD)
+    failed = {f"p000002-{number:05}": "no" for number in range(1000)}
+    failed |= {shard.id: "no" for shard in update.shards}
+    outcome = Outcome(ready=None, seconds=1.0, reached={}, failed=failed)
+    lines = finish(job(tree, night, update), plan(update), outcome).lines()
+    assert len(lines) < 30
+    assert lines[-1].startswith("Failed as well: 983 other shards")
 
 
 def test_a_file_that_vanished_is_an_error(tree):

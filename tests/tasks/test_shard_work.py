@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from engines.classifier import Predictions
 from shards.decode import Decoded
-from shards.errors import ErrorKind, ImageError
-from tasks.shard_work import Sheet
+from shards.errors import DamagedFileError, ErrorKind, ImageError
+from shards.shard_ref import ShardRef
+from tasks.messages import Published, SetAside, Started
+from tasks.shard_work import ShardWork, Sheet
 from tests.shards.factories import shard_inputs
 
 
@@ -40,3 +44,21 @@ def test_a_sheet_keeps_what_it_is_asked_to_from_any_part_of_any_batch(classes, w
         np.testing.assert_array_equal(found.embedding, -rows[:, None])
     else:
         assert found.embedding is None
+
+
+def test_a_file_that_is_found_damaged_when_its_shard_is_opened_stops_no_other():
+    damaged, done = ShardRef(1, 0, 3, "digest"), ShardRef(1, 1, 3, "digest")
+    said = []
+
+    def missing(shard):
+        if shard == damaged:
+            raise DamagedFileError("the file is damaged")
+
+    work = SimpleNamespace(_opening=SimpleNamespace(missing=missing), _send=said.append)
+    assert list(ShardWork._items(work, [damaged, done])) == []
+    assert said == [
+        Started(shard=damaged.id),
+        SetAside(shard=damaged.id, reason="the file is damaged"),
+        Started(shard=done.id),
+        Published(shard=done.id, rows=0, errors=0),
+    ]
