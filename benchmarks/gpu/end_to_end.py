@@ -98,6 +98,7 @@ def main(
         paths = link(images, many, count)
         few = paths[:stage_count]
         reports: list[dict[str, Any]] = []
+        classify(images, model, options)  # decides the accuracy gate, once for all runs
         measures: dict[str, Callable[[], dict[str, float]]] = {
             READ: lambda: {READ: in_threads(few, read)},
             PIXELS: lambda: {PIXELS: in_threads(few, to_pixels)},
