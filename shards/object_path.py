@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pyarrow as pa
 
-from shards.bucket import Bucket, bucket_of, store_errors
+from shards.bucket import Bucket, bucket_of
+from shards.errors import StoreError
 from shards.object_reader import ObjectReader
+from shards.store_request import asked
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
 
 __all__ = ["ObjectPath", "Version"]
 
 READ_AHEAD_BYTES = 1 << 20
+
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.{0,2}(/|$)")
+"""What clients, or the XML of a listing, do not carry: `a//b`, `..`, control characters."""
 
 
 class Version(NamedTuple):
@@ -36,17 +47,34 @@ class ObjectPath:
     Attributes:
         uri: Of the bucket, as `s3://bucket`.
         key: Without a slash at either end; empty for the bucket itself.
+        listed: What `iterdir` saw there, so that nobody has to ask again; None where it was not.
     """
 
     uri: str
     key: str = ""
+    listed: Literal["object", "prefix"] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of(cls, uri: str) -> ObjectPath:
-        """Parse `s3://bucket/some/key`, with or without a slash at its end."""
+        """Parse `s3://bucket/some/key`, with or without a slash at its end.
+
+        Raises:
+            StoreError: It names no bucket, or a key that not every client can ask for.
+        """
         scheme, _, rest = uri.partition("://")
         bucket, _, key = rest.partition("/")
-        return cls(f"{scheme.lower()}://{bucket}", key.strip("/"))
+        key = key.rstrip("/")
+        if not _BUCKET.fullmatch(bucket):
+            raise StoreError(
+                f"{uri!r} names no bucket: expected {scheme.lower()}://bucket or "
+                f"{scheme.lower()}://bucket/prefix."
+            )
+        if key and _NO_KEY.search(key):
+            raise StoreError(
+                f"{uri!r} has an empty part, '.', '..' or a control character between its slashes: "
+                f"expected {scheme.lower()}://bucket/prefix."
+            )
+        return cls(f"{scheme.lower()}://{bucket}", key)
 
     def __str__(self) -> str:
         """The URI."""
@@ -83,30 +111,35 @@ class ObjectPath:
 
     def is_file(self) -> bool:
         """Whether there is such an object."""
-        return self.version() is not None
+        return self.version() is not None if self.listed is None else self.listed == "object"
 
     def is_dir(self) -> bool:
         """Whether there are objects below it."""
-        return next(self.iterdir(), None) is not None
+        import obstore
+
+        if self.listed is not None:
+            return self.listed == "prefix"
+        pages = obstore.list(self.bucket.store, self.key or None)
+        return asked(str(self), lambda: next(pages, None)) is not None
 
     def iterdir(self) -> Iterator[ObjectPath]:
         """Yield the objects directly below it, and what holds others."""
         import obstore
 
-        with store_errors(str(self)):
-            found = obstore.list_with_delimiter(self.bucket.store, self.key or None)
+        store = self.bucket.store
+        found = asked(str(self), lambda: obstore.list_with_delimiter(store, self.key or None))
         for prefix in found["common_prefixes"]:
-            yield ObjectPath(self.uri, prefix.rstrip("/"))
+            yield ObjectPath(self.uri, prefix.rstrip("/"), "prefix")
         for meta in found["objects"]:
-            yield ObjectPath(self.uri, meta["path"])
+            yield ObjectPath(self.uri, meta["path"], "object")
 
     def version(self) -> Version | None:
         """Tell which version of the object there is; None for no object."""
         import obstore
 
+        store = self.bucket.store
         try:
-            with store_errors(str(self)):
-                meta = obstore.head(self.bucket.store, self.key)
+            meta = asked(str(self), lambda: obstore.head(store, self.key))
         except FileNotFoundError:
             return None
         return Version(meta["e_tag"], meta["version"])
@@ -115,16 +148,16 @@ class ObjectPath:
         """Return all of one version of the object."""
         import obstore
 
-        with store_errors(str(self)):
-            return bytes(obstore.get(self.bucket.store, self.key).bytes())
+        store = self.bucket.store
+        return asked(str(self), lambda: bytes(obstore.get(store, self.key).bytes()))
 
     def read_tail(self, size: int) -> bytes:
         """Return the last bytes of one version of the object."""
         import obstore
 
-        with store_errors(str(self)):
-            found = obstore.get(self.bucket.store, self.key, options={"range": {"suffix": size}})
-            return bytes(found.bytes())
+        store = self.bucket.store
+        tail: GetOptions = {"range": {"suffix": size}}
+        return asked(str(self), lambda: bytes(obstore.get(store, self.key, options=tail).bytes()))
 
     def open_in_parts(self) -> pa.NativeFile:
         """Open the version that is there, to be read in several steps."""
@@ -132,10 +165,12 @@ class ObjectPath:
         return pa.PythonFile(io.BufferedReader(reader, READ_AHEAD_BYTES), mode="r")
 
     def unlink(self, missing_ok: bool = False) -> None:
-        """Remove the object."""
+        """Remove the object; who finds none needs no permission to remove any."""
         import obstore
 
-        if not missing_ok and not self.is_file():
-            raise FileNotFoundError(str(self))
-        with store_errors(str(self)):
-            obstore.delete(self.bucket.store, self.key)
+        if not self.is_file():
+            if missing_ok:
+                return
+            raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
+        store = self.bucket.store
+        asked(str(self), lambda: obstore.delete(store, self.key))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from shards.bucket import store_errors
+from shards.object_version import version_ns
+from shards.store_request import asked
 
 if TYPE_CHECKING:
     from collections.abc import Buffer  # type: ignore[attr-defined]  # of 3.12
 
+    from obstore import GetOptions
     from obstore.store import ObjectStore
 
 __all__ = ["ObjectReader"]
@@ -20,7 +22,7 @@ class ObjectReader(io.RawIOBase):
 
     Attributes:
         size: Bytes of the object.
-        mtime_ns: When it was written, nanoseconds since the epoch.
+        mtime_ns: When it was written, and which version (shards.object_version).
     """
 
     def __init__(self, store: ObjectStore, key: str, uri: str) -> None:
@@ -37,10 +39,9 @@ class ObjectReader(io.RawIOBase):
         import obstore
 
         super().__init__()
-        with store_errors(uri):
-            meta = obstore.head(store, key)
+        meta = asked(uri, lambda: obstore.head(store, key))
         self.size = meta["size"]
-        self.mtime_ns = int(meta["last_modified"].timestamp()) * 10**9
+        self.mtime_ns = version_ns(meta["last_modified"], meta["e_tag"])
         self._e_tag = meta["e_tag"]
         self._store, self._key, self._uri = store, key, uri
         self._at = 0
@@ -83,10 +84,8 @@ class ObjectReader(io.RawIOBase):
         end = min(offset + size, self.size)
         if end <= offset:
             return b""
-        with store_errors(self._uri):
-            found = obstore.get(
-                self._store,
-                self._key,
-                options={"range": (offset, end), "if_match": self._e_tag},
-            )
-            return bytes(found.bytes())
+        part: GetOptions = {"range": (offset, end), "if_match": self._e_tag}
+        return asked(
+            self._uri,
+            lambda: bytes(obstore.get(self._store, self._key, options=part).bytes()),
+        )

@@ -18,17 +18,20 @@ from __future__ import annotations
 import errno
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from shards.errors import OutputError
 from shards.place import Place
 
 __all__ = ["Identity", "OutputTree", "StagedFile", "output_errors"]
+
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 Identity = tuple[int | str | None, ...]
 """Which file has a name: of a file system inode, time of its last change in nanoseconds and size;
@@ -206,6 +209,14 @@ class OutputTree(ABC):
         Raises:
             OutputError: It failed. The old or the new file lies under `final`, complete.
         """
+
+    def ahead(self, read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
+        """Call a function for each of many items, and yield what it returns, in their order.
+
+        What an implementation reads from afar, it reads some items ahead, in threads. Whatever the
+        function raises, is raised at its turn.
+        """
+        return map(read, items)
 
     @abstractmethod
     def left_in_staging(self) -> Iterator[Path]:

@@ -69,6 +69,8 @@ class RemotePlace(Place, Protocol):
 TAIL_BYTES = 1 << 16
 """Read in one request: a footer takes some 10 KiB."""
 
+MAGIC = b"PAR1"
+
 
 def opened(place: Place) -> pa.NativeFile:
     """Open a file for reading; whoever replaces it meanwhile, one version of it is read.
@@ -100,8 +102,11 @@ def footer_source(place: Place) -> pa.NativeFile:
     """
     if not isinstance(place, RemotePlace):
         return opened(place)
-    tail = place.read_tail(TAIL_BYTES)
-    # The last 8 bytes are the footer's length and the magic number.
-    needed = int.from_bytes(tail[-8:-4], "little") + 8
-    whole = needed <= len(tail) or len(tail) < TAIL_BYTES
-    return pa.BufferReader(tail if whole else place.read_tail(needed))
+    size = TAIL_BYTES
+    while True:
+        tail = place.read_tail(size)
+        # The last 8 bytes are the footer's length and the magic number.
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if needed <= len(tail) or len(tail) < size or not tail.endswith(MAGIC):
+            return pa.BufferReader(tail)
+        size = needed  # another version with a longer footer may be there by then

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from wsgiref.types import StartResponse, WSGIEnvironment
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -107,6 +107,7 @@ class ObjectServer:
             for name in _CONDITIONS:
                 environ.pop(name, None)
         if kind == "dropped":
+            _drain(environ)
             return _hang_up(environ)
         if environ["REQUEST_METHOD"] in ("PUT", "DELETE", "POST"):
             with self._lock:
@@ -139,17 +140,20 @@ def _drain(environ: WSGIEnvironment) -> None:
 
 
 @contextmanager
-def object_server(port: int = 0) -> Iterator[ObjectServer]:
+def object_server(
+    port: int = 0, around: Callable[[ObjectServer], WSGIApplication] = lambda server: server
+) -> Iterator[ObjectServer]:
     """Run a server with one empty bucket, BUCKET, in a thread of this process.
 
     Args:
         port: 0 takes a free one.
+        around: Puts something between the clients and the server.
     """
     import boto3
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     serving = ObjectServer(_app=DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", port, serving, threaded=True)
+    server = make_server("127.0.0.1", port, around(serving), threaded=True)
     serving.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
