@@ -27,6 +27,9 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.{0,2}(/|$)")
 """What clients, or the XML of a listing, do not carry: `a//b`, `..`, control characters."""
 
+_NO_RANGE = r"^416|non-partial"
+"""What is said where a part was asked for and there is none."""
+
 
 class Version(NamedTuple):
     """Which version of an object; see obstore.UpdateVersion.
@@ -133,6 +136,15 @@ class ObjectPath:
         for meta in found["objects"]:
             yield ObjectPath(self.uri, meta["path"], "object")
 
+    def iterdir_after(self, name: str) -> Iterator[ObjectPath]:
+        """Yield the objects below it that sort after a name, in order."""
+        import obstore
+
+        store = self.bucket.store
+        pages = obstore.list(store, self.key or None, offset=(self / name).key)
+        while (page := asked(str(self), lambda: next(pages, None))) is not None:
+            yield from (ObjectPath(self.uri, meta["path"], "object") for meta in page)
+
     def version(self) -> Version | None:
         """Tell which version of the object there is; None for no object."""
         import obstore
@@ -157,7 +169,15 @@ class ObjectPath:
 
         store = self.bucket.store
         tail: GetOptions = {"range": {"suffix": size}}
-        return asked(str(self), lambda: bytes(obstore.get(store, self.key, options=tail).bytes()))
+        try:
+            return asked(
+                str(self), lambda: bytes(obstore.get(store, self.key, options=tail).bytes())
+            )
+        except OSError as error:
+            # An empty object has no last byte.
+            if error.errno != errno.EREMOTEIO or not re.search(_NO_RANGE, error.strerror or ""):
+                raise
+            return self.read_bytes()[-size:]
 
     def open_in_parts(self) -> pa.NativeFile:
         """Open the version that is there, to be read in several steps."""

@@ -78,6 +78,12 @@ class ObjectTree(OutputTree):
         """Whether a run has begun to write here; raises StoreError where there is no bucket."""
         return is_anything_below(self.prefix, _object(self.plans))
 
+    def plans_after(self, number: int) -> list[int]:
+        """Return the numbers of the plans that come after one, in order; in one request."""
+        last = self.plan_path(number).name
+        stems = [path.stem for path in _object(self.plans).iterdir_after(last)]
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
     def ahead(self, read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
         """Call a function for each of many items, some at a time; yields in their order."""
         return read_ahead(read, items, threads=READERS)

@@ -159,6 +159,20 @@ class OutputTree(ABC):
                 if partition.is_dir():
                     yield from partition.iterdir()
 
+    def shard_ids(self, model_id: str) -> set[str]:
+        """Return the shards of a model that have a file, by the files' names alone.
+
+        Raises:
+            OutputError: They cannot be listed.
+        """
+        partition = self.shard_path(model_id, "any").parent
+        with output_errors("read", partition):
+            try:
+                files = [path for path in partition.iterdir() if path.name.endswith(".parquet")]
+            except FileNotFoundError:
+                return set()
+        return {path.stem for path in files}
+
     @abstractmethod
     def stage(self, name: str) -> AbstractContextManager[StagedFile]:
         """Open a new file in staging, and remove it at the end of the block, come what may.
@@ -209,6 +223,15 @@ class OutputTree(ABC):
         Raises:
             OutputError: It failed. The old or the new file lies under `final`, complete.
         """
+
+    def plans_after(self, number: int) -> list[int]:
+        """Return the numbers of the plans that come after one, in order.
+
+        Raises:
+            OSError: They cannot be listed.
+        """
+        stems = [path.stem for path in self.plans.iterdir()]
+        return sorted(int(stem) for stem in stems if stem.isdecimal() and int(stem) > number)
 
     def ahead(self, read: Callable[[Item], Found], items: Iterable[Item]) -> Iterator[Found]:
         """Call a function for each of many items, and yield what it returns, in their order.

@@ -39,10 +39,12 @@ class PlanIndex:
         """
         new: list[PlanFile] = []
         with output_errors("read", self._tree.plans):
-            while self._is_there(self.last + 1):
-                number = self.last + 1
+            numbers = self._new_numbers()
+            paths = [self._tree.plan_path(number) for number in numbers]
+            for number, metadata in zip(
+                numbers, self._tree.ahead(plan_metadata, paths), strict=True
+            ):
                 path = self._tree.plan_path(number)
-                metadata = plan_metadata(path)
                 if is_revision(path, metadata):
                     self._add_revisions(RevisionFile(path, metadata, number=number))
                 else:
@@ -101,19 +103,20 @@ class PlanIndex:
                 )
             self.revisions.setdefault(revision.shard, []).append((file, revision))
 
-    def _is_there(self, number: int) -> bool:
-        """Whether there is such a plan.
+    def _new_numbers(self) -> range:
+        """Return the numbers of plans that have come since.
 
         Raises:
-            OutputError: There is none, but later ones.
+            OutputError: One is missing, and later ones are there.
         """
-        path = self._tree.plan_path(number)
-        if path.exists():
-            return True
-        later = [name.stem for name in self._tree.plans.iterdir() if name.stem > path.stem]
-        if not later or path.exists():  # it may have come into being since
-            return bool(later)
-        raise OutputError(
-            f"the plan {path} is missing, and {max(later)} is there. It says which images have "
-            "rows already: restore it, or use an empty --output."
-        )
+        while numbers := self._tree.plans_after(self.last):
+            new = range(self.last + 1, self.last + 1 + len(numbers))
+            if numbers == list(new):
+                return new
+            missing = self._tree.plan_path(min(set(new) - set(numbers)))
+            if not missing.is_file():  # it may have come into being while others were listed
+                raise OutputError(
+                    f"the plan {missing} is missing, and {numbers[-1]:06d} is there. It says which "
+                    "images have rows already: restore it, or use an empty --output."
+                )
+        return range(0)

@@ -19,6 +19,7 @@ from shards.errors import ErrorKind
 from shards.footer import WORK_SCHEMA, read_footer
 from shards.inputs import InputBatch
 from shards.output import OutputTree
+from shards.place import opened
 from shards.plan import PlanLog, PlanUpdate, Prune, work_key
 from shards.predictions import build_table
 from shards.ranking import Ranking
@@ -146,8 +147,8 @@ def rows(tree: OutputTree, model_id: str = "m@1") -> dict[bytes, dict[str, objec
     """Every row of one model by key; fails where an image has two."""
     found: dict[bytes, dict[str, object]] = {}
     directory = tree.shard_path(model_id, "p000001-00000").parent
-    for path in sorted(directory.glob("*")):
-        table = pq.read_table(pa.OSFile(bytes(path)), page_checksum_verification=True)
+    for path in sorted(path for path in tree.files() if path.parent == directory):
+        table = pq.read_table(opened(path), page_checksum_verification=True)
         table.validate(full=True)
         for row in table.to_pylist():
             key = ROOT + b"/" + row["file_name"].encode()

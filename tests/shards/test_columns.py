@@ -11,15 +11,11 @@ from shards.commit import publish
 from shards.errors import ColumnsError, OutputError
 from shards.local_tree import LocalTree
 from tests.shards.factories import MODEL_ID, footer, shard_inputs, table
+from tests.shards.places import write
 
 NONE = OptionalColumns()
 LOGITS = OptionalColumns(logits=True)
 ALL = OptionalColumns(logits=True, embedding=True, wide=3)
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return LocalTree.create(tmp_path)
 
 
 def write_rows(tree):
@@ -79,7 +75,7 @@ def test_rows_without_a_record_have_no_optional_columns(tree, step):
 
 
 def test_columns_of_a_later_version_are_refused_by_name(tree):
-    tree.columns.write_text('{"optional_columns": ["logits", "target"], "more": 1}')
+    write(tree.columns, b'{"optional_columns": ["logits", "target"], "more": 1}')
     with pytest.raises(ColumnsError, match=r"does not write: logits, target\. Use the version"):
         check_columns(tree, LOGITS)
 
@@ -88,7 +84,7 @@ def test_columns_of_a_later_version_are_refused_by_name(tree):
     "text", ["", "{}", "[]", '{"optional_columns": "logits"}', '{"optional_columns": [1]}', "\xff"]
 )
 def test_a_damaged_record_is_said_to_be_damaged(tree, text):
-    tree.columns.write_bytes(text.encode("latin-1"))
+    write(tree.columns, text.encode("latin-1"))
     with pytest.raises(OutputError, match=r"columns.json is damaged: .*choose another --output"):
         check_columns(tree, NONE)
 

@@ -1,25 +1,20 @@
 import json
 import os
 import threading
+from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from shards import commit
 from shards.commit import Outcome, is_done, publish, write_run_record
 from shards.errors import OutputError
 from shards.footer import read_footer
-from shards.local_tree import LocalTree
 from tests.shards.factories import MODEL_ID, footer, shard_inputs, table
+from tests.shards.places import parquet_file, write, write_table
 
 SHARD = "p000001-00000"
 KEY = "1" * 64
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return LocalTree.create(tmp_path / "out")
 
 
 @pytest.fixture
@@ -39,7 +34,7 @@ def test_a_published_shard_is_done(tree, rows):
     assert done(tree) is None
     assert put(tree, rows) is Outcome.PUBLISHED
     assert done(tree) == footer(rows, KEY)
-    assert pq.read_table(tree.shard_path(MODEL_ID, SHARD), partitioning=None).equals(rows)
+    assert parquet_file(tree.shard_path(MODEL_ID, SHARD)).read().equals(rows)
     assert list(tree.staging.iterdir()) == []
 
 
@@ -51,10 +46,9 @@ def test_a_shard_of_other_work_is_not_done(tree, rows):
 
 def test_the_second_of_two_runs_finds_the_rows_there(tree, rows):
     put(tree, rows)
-    before = tree.shard_path(MODEL_ID, SHARD).stat()
+    before = tree.identity(tree.shard_path(MODEL_ID, SHARD))
     assert put(tree, rows) is Outcome.ALREADY_THERE
-    after = tree.shard_path(MODEL_ID, SHARD).stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert tree.identity(tree.shard_path(MODEL_ID, SHARD)) == before
 
 
 def test_many_writers_publish_once(tree, rows):
@@ -87,14 +81,13 @@ def test_rows_of_other_images_are_never_overwritten(tree, rows):
 @pytest.mark.parametrize("content", [b"", b"not parquet", "foreign", "cut"])
 def test_files_that_nightshift_did_not_write_whole_are_reported(tree, rows, content):
     path = tree.shard_path(MODEL_ID, SHARD)
-    path.parent.mkdir()
     if content == "foreign":
-        pq.write_table(pa.table({"x": [1]}), path)
+        write_table(path, pa.table({"x": [1]}))
     elif content == "cut":
         put(tree, rows)
-        path.write_bytes(path.read_bytes()[:-9])
+        write(path, path.read_bytes()[:-9])
     else:
-        path.write_bytes(content)
+        write(path, content)
     with pytest.raises(OutputError, match=r"p000001-00000\.parquet is damaged, or not a file"):
         done(tree)
     with pytest.raises(OutputError, match=r"p000001-00000\.parquet is damaged, or not a file"):
@@ -103,9 +96,8 @@ def test_files_that_nightshift_did_not_write_whole_are_reported(tree, rows, cont
 
 def test_a_footer_that_counts_other_rows_is_reported(tree, rows):
     path = tree.shard_path(MODEL_ID, SHARD)
-    path.parent.mkdir()
     metadata = {b"nightshift": footer(rows, KEY).to_json()}
-    pq.write_table(rows.slice(1).replace_schema_metadata(metadata), path)
+    write_table(path, rows.slice(1).replace_schema_metadata(metadata))
     with pytest.raises(OutputError, match="3 rows instead of 4"):
         read_footer(path)
 
@@ -116,7 +108,7 @@ def test_a_file_that_does_not_read_back_is_not_published(tree, rows, monkeypatch
     monkeypatch.setattr(commit, "encode", lambda table, foot: encode(other, footer(other, KEY)))
     with pytest.raises(OutputError, match="does not read back as written"):
         put(tree, rows)
-    assert list(tree.predictions.rglob("*.parquet")) == []
+    assert list(tree.files()) == []
     assert list(tree.staging.iterdir()) == []
 
 
@@ -127,15 +119,16 @@ def test_an_error_while_encoding_leaves_nothing(tree, rows, monkeypatch):
     monkeypatch.setattr(commit, "encode", fail)
     with pytest.raises(MemoryError):
         put(tree, rows)
-    assert [path for path in tree.root.rglob("*") if path.is_file()] == []
+    assert [*tree.files(), *tree.staging.iterdir()] == []
 
 
 def test_a_run_record_is_complete_and_may_be_written_again(tree):
     for status in ("failed", "done"):
         path = write_run_record(tree, "run-1", {"status": status, "images": 3})
-    assert path == tree.root / "runs/run-1/run.json"
-    assert json.loads(path.read_text()) == {"status": "done", "images": 3}
-    assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
+    assert path == tree.root / "runs" / "run-1" / "run.json"
+    assert json.loads(path.read_bytes()) == {"status": "done", "images": 3}
+    if isinstance(path, Path):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~current_umask()
     assert list(tree.staging.iterdir()) == []
 
 
@@ -149,4 +142,4 @@ def test_a_record_that_is_no_json_leaves_the_old_one(tree):
     write_run_record(tree, "run-1", {"images": 3})
     with pytest.raises(ValueError, match="JSON"):
         write_run_record(tree, "run-1", {"seconds": float("nan")})
-    assert json.loads((tree.root / "runs/run-1/run.json").read_text()) == {"images": 3}
+    assert json.loads((tree.run_path("run-1") / "run.json").read_bytes()) == {"images": 3}

@@ -1,25 +1,17 @@
 """What later plans say of shards: images that changed, are gone, or are back."""
 
-import os
-
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from shards import revising
 from shards.errors import OutputError, SourceError
 from shards.inputs import InputBatch
-from shards.local_tree import LocalTree
 from shards.plan import PlanLog, Prune
 from tests.shards.factories import batches
+from tests.shards.places import parquet_file, write_table
 
 ROOT = b"/data"
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return LocalTree.create(tmp_path / "out")
 
 
 @pytest.fixture
@@ -180,13 +172,13 @@ def test_a_rival_that_revises_the_same_shard_keeps_its_changes(tree, log, monkey
     extend(log, dict.fromkeys(range(6), 1))
     rival = dict.fromkeys(range(6), 1) | {0: 7, 1: 7, 5: 7}
 
-    def link(source, target):
-        monkeypatch.setattr(os, "link", real)
+    def publish(self, staged, final):
+        monkeypatch.setattr(type(tree), "publish", real)
         extend(new_log(tree), rival)
-        return real(source, target)
+        return real(self, staged, final)
 
-    real = os.link
-    monkeypatch.setattr(os, "link", link)
+    real = type(tree).publish
+    monkeypatch.setattr(type(tree), "publish", publish)
     update = extend(log, dict.fromkeys(range(6), 1) | {1: 8, 2: 8})
     assert update.revision == 3
     # Of image 1, which both found changed, the word that came first stays.
@@ -197,13 +189,13 @@ def test_a_rival_that_revises_the_same_shard_keeps_its_changes(tree, log, monkey
 def test_a_rival_that_found_the_same_leaves_nothing_to_say(tree, log, monkeypatch):
     extend(log, {0: 1, 1: 1})
 
-    def link(source, target):
-        monkeypatch.setattr(os, "link", real)
+    def publish(self, staged, final):
+        monkeypatch.setattr(type(tree), "publish", real)
         extend(new_log(tree), {0: 2, 1: 1})
-        return real(source, target)
+        return real(self, staged, final)
 
-    real = os.link
-    monkeypatch.setattr(os, "link", link)
+    real = type(tree).publish
+    monkeypatch.setattr(type(tree), "publish", publish)
     update = extend(log, {0: 2, 1: 1})
     assert update.revision is None
     assert update.shards[0].revision == 2
@@ -214,16 +206,16 @@ def test_rivals_for_the_number_alone_cost_one_more_try(tree, log, monkeypatch):
     extend(log, dict.fromkeys(range(6), 1))
     rivals = [{0: 1, 20: 1}, {0: 1, 21: 1}, dict.fromkeys(range(6), 1) | {5: 3}]
 
-    def link(source, target):
+    def publish(self, staged, final):
         if rivals:
             states = rivals.pop()
-            monkeypatch.setattr(os, "link", real)
+            monkeypatch.setattr(type(tree), "publish", real)
             extend(new_log(tree), states)
-            monkeypatch.setattr(os, "link", link)
-        return real(source, target)
+            monkeypatch.setattr(type(tree), "publish", publish)
+        return real(self, staged, final)
 
-    real = os.link
-    monkeypatch.setattr(os, "link", link)
+    real = type(tree).publish
+    monkeypatch.setattr(type(tree), "publish", publish)
     assert extend(log, dict.fromkeys(range(6), 1) | {0: 2}).revision == 5
     found = {0: 2, 1: 1, 2: 1, 3: 1, 4: 1, 5: 3, 20: 1, 21: 1}
     assert now(tree) == expected(found)
@@ -233,14 +225,14 @@ def test_endless_rivals_end_in_an_error(tree, log, monkeypatch):
     extend(log, {0: 1})
     monkeypatch.setattr(revising, "MAX_ATTEMPTS", 2)
 
-    def link(source, target):
-        monkeypatch.setattr(os, "link", real)
-        extend(new_log(tree), {int(os.path.basename(target)[:6]) + 10: 1})
-        monkeypatch.setattr(os, "link", link)
-        return real(source, target)
+    def publish(self, staged, final):
+        monkeypatch.setattr(type(tree), "publish", real)
+        extend(new_log(tree), {int(final.stem) + 10: 1})
+        monkeypatch.setattr(type(tree), "publish", publish)
+        return real(self, staged, final)
 
-    real = os.link
-    monkeypatch.setattr(os, "link", link)
+    real = type(tree).publish
+    monkeypatch.setattr(type(tree), "publish", publish)
     with pytest.raises(OutputError, match="2 other runs extended"):
         extend(log, {0: 2})
     assert list(tree.staging.iterdir()) == []
@@ -263,9 +255,9 @@ def test_a_revision_of_a_later_format_is_refused(tree, log):
     extend(log, {0: 1})
     extend(log, {0: 2})
     path = tree.plan_path(2)
-    table = pq.read_table(path)
-    metadata = pq.read_metadata(path).metadata | {b"nightshift.plan": b'{"format_version": 4}'}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
+    file = parquet_file(path)
+    metadata = file.metadata.metadata | {b"nightshift.plan": b'{"format_version": 4}'}
+    write_table(path, file.read().replace_schema_metadata(metadata))
     with pytest.raises(OutputError, match="has format 4, this Nightshift reads 3"):
         extend(new_log(tree), {0: 2})
 
@@ -275,8 +267,8 @@ def test_a_damaged_revision_stops_planning(tree, log, damage):
     extend(log, {0: 1})
     extend(log, {0: 2})
     path = tree.plan_path(2)
-    table = pq.read_table(path)
-    header = pq.read_metadata(path).metadata[b"nightshift.revisions"]
+    file = parquet_file(path)
+    header = file.metadata.metadata[b"nightshift.revisions"]
     new = {
         "number": header.replace(b'"plan": 2', b'"plan": 3'),
         "shard": header.replace(b'"ordinal": 0', b'"ordinal": 9'),
@@ -284,7 +276,7 @@ def test_a_damaged_revision_stops_planning(tree, log, damage):
         "json": header[:-9],
     }[damage]
     assert new != header
-    metadata = pq.read_metadata(path).metadata | {b"nightshift.revisions": new}
-    pq.write_table(table.replace_schema_metadata(metadata), path)
+    metadata = file.metadata.metadata | {b"nightshift.revisions": new}
+    write_table(path, file.read().replace_schema_metadata(metadata))
     with pytest.raises(OutputError, match=r"cannot read the plan .*000002\.parquet"):
         extend(new_log(tree), {0: 2})

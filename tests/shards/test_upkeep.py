@@ -6,7 +6,6 @@ import os
 import threading
 from dataclasses import replace
 
-import pyarrow.parquet as pq
 import pytest
 
 from shards import locks, upkeep
@@ -18,13 +17,11 @@ from shards.locks import locked
 from tests.shards import nights
 from tests.shards.factories import provenance
 from tests.shards.nights import Night, computed, extend, rows, run, states
+from tests.shards.places import parquet_file, write, write_table
+
+in_a_directory = pytest.mark.parametrize("output", ["directory"], indirect=True)
 
 FIRST, SECOND, THIRD = (Night(run_id=name) for name in ("first", "second", "third"))
-
-
-@pytest.fixture
-def tree(tmp_path):
-    return LocalTree.create(tmp_path / "out")
 
 
 def world(count: int, **changes: int) -> nights.World:
@@ -140,9 +137,9 @@ def test_a_run_that_was_overtaken_by_a_newer_revision_drops_its_work(tree):
     stopped = opened(tree, SECOND, world(3, n0=2))
     run(tree, THIRD, world(3, n0=3, n1=3))
     path = tree.shard_path("m@1", "p000001-00000")
-    before = path.stat()
+    before = tree.identity(path)
     assert complete(stopped, SECOND) is Outcome.ALREADY_THERE
-    assert os.path.samestat(path.stat(), before)
+    assert tree.identity(path) == before
     assert states(tree) == world(3, n0=3, n1=3)
 
 
@@ -186,14 +183,15 @@ def test_a_file_of_an_older_revision_that_comes_first_is_replaced(tree):
 def test_of_two_runs_that_replace_the_same_file_one_begins_again(tree, monkeypatch):
     run(tree, FIRST, world(3))
     stopped = opened(tree, SECOND, world(3, n0=2))
-    swap = LocalTree.swap
+    kind = type(tree)
+    swap = kind.swap
 
     def overtaken(self, staged, final, expected):
-        monkeypatch.setattr(LocalTree, "swap", swap)
+        monkeypatch.setattr(kind, "swap", swap)
         run(tree, THIRD, world(3, n0=2))
         return swap(self, staged, final, expected)
 
-    monkeypatch.setattr(LocalTree, "swap", overtaken)
+    monkeypatch.setattr(kind, "swap", overtaken)
     assert complete(stopped, SECOND) is Outcome.ALREADY_THERE
     assert rows(tree)[b"/data/0.jpg"]["run_id"] == "third"
     assert list(tree.staging.iterdir()) == []
@@ -259,7 +257,7 @@ def test_a_file_that_is_moved_away_between_two_looks_is_computed_whole(tree, mon
 def test_endless_replacements_end_in_an_error(tree, monkeypatch):
     run(tree, FIRST, world(3))
     stopped = opened(tree, SECOND, world(3, n0=2))
-    monkeypatch.setattr(LocalTree, "swap", lambda *arguments: False)
+    monkeypatch.setattr(type(tree), "swap", lambda *arguments: False)
     with pytest.raises(OutputError, match=f"by other runs {upkeep.MAX_ATTEMPTS} times"):
         complete(stopped, SECOND)
 
@@ -284,11 +282,11 @@ def test_a_file_that_vanished_is_computed_whole(tree):
 def test_files_of_versions_without_runs_are_brought_up_to_date(tree):
     run(tree, FIRST, world(3))
     path = tree.shard_path("m@1", "p000001-00000")
-    file = pq.ParquetFile(path)
+    file = parquet_file(path)
     old = json.loads(file.metadata.metadata[b"nightshift"])
     del old["runs"], old["rewrite"]
     metadata = {b"nightshift": json.dumps(old | {"schema_version": "1.1"}).encode()}
-    pq.write_table(file.read().replace_schema_metadata(metadata), path)
+    write_table(path, file.read().replace_schema_metadata(metadata))
     assert run(tree, SECOND, world(3, n2=2)) == 1
     assert footer(tree).runs == {"first": 2, "second": 1}
     assert footer(tree).schema_version == "1.2"
@@ -299,7 +297,7 @@ def test_rows_of_another_output_are_never_replaced(tree, tmp_path):
     elsewhere = LocalTree.create(tmp_path / "elsewhere")
     run(elsewhere, FIRST, world(3, n0=5))
     path = tree.shard_path("m@1", "p000001-00000")
-    path.write_bytes(elsewhere.shard_path("m@1", "p000001-00000").read_bytes())
+    write(path, elsewhere.shard_path("m@1", "p000001-00000").read_bytes())
     with pytest.raises(OutputError, match="holds the rows of other images"):
         run(tree, SECOND, world(3, n1=2))
 
@@ -309,7 +307,7 @@ def test_a_damaged_file_is_reported_and_never_kept(tree):
     path = tree.shard_path("m@1", "p000001-00000")
     content = bytearray(path.read_bytes())
     content[60:70] = bytes(10)
-    path.write_bytes(content)
+    write(path, bytes(content))
     with pytest.raises(OutputError, match="is damaged"):
         run(tree, SECOND, world(3, n1=2))
 
@@ -326,7 +324,7 @@ def test_rot_that_readers_miss_never_gets_a_new_seal(tree, bytes_before, bytes_a
     run(tree, FIRST, world(3, n0=-1))
     path = tree.shard_path("m@1", "p000001-00000")
     content = path.read_bytes().replace(bytes_before, bytes_after)
-    path.write_bytes(content)
+    write(path, content)
     assert states(tree) == world(3, n0=-1)
     listed = world(3, n0=-1)
     one_gone = {b"/data/0.jpg": -1, b"/data/2.jpg": 1}
@@ -358,11 +356,12 @@ def test_a_file_that_cannot_be_read_is_not_called_damaged(tree, monkeypatch):
 def test_a_file_that_was_cut_short_is_named_in_whole_sentences(tree):
     run(tree, FIRST, world(3))
     path = tree.shard_path("m@1", "p000001-00000")
-    os.truncate(path, path.stat().st_size - 20)
+    write(path, path.read_bytes()[:-20])
     with pytest.raises(OutputError, match=r"[^.]\. Move it away and run the same command again"):
         run(tree, SECOND, world(3))
 
 
+@in_a_directory
 def test_the_holder_of_a_lock_is_named(tree, monkeypatch):
     run(tree, FIRST, world(3))
     monkeypatch.setattr(locks, "PATIENCE_S", 0.1)
@@ -375,6 +374,7 @@ def test_the_holder_of_a_lock_is_named(tree, monkeypatch):
     assert run(tree, THIRD, world(3, n1=2)) == 1
 
 
+@in_a_directory
 def test_locks_exclude_each_other(tree):
     inside, most = 0, 0
     guard = threading.Lock()
@@ -397,6 +397,7 @@ def test_locks_exclude_each_other(tree):
     assert most == 1
 
 
+@in_a_directory
 def test_a_file_system_without_locks_is_refused(tree, monkeypatch):
     def flock(descriptor, operation):
         raise OSError(95, "Operation not supported")

@@ -16,10 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-__all__ = ["BUCKET", "Fault", "ObjectServer", "Request", "object_server"]
+__all__ = ["BUCKET", "Fault", "ObjectServer", "Request", "connected", "object_server"]
 
 BUCKET = "bucket"
 
@@ -174,3 +175,22 @@ def object_server(
         from moto.backends import get_backend
 
         get_backend("s3").reset()
+
+
+@contextmanager
+def connected(server: ObjectServer) -> Iterator[None]:
+    """Make this process a client of a server, whatever it was before."""
+    from shards import bucket
+
+    def forget() -> None:
+        bucket._connected.cache_clear()
+        bucket._aws_identity.cache_clear()
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        forget()
+        try:
+            yield
+        finally:
+            forget()
