@@ -1,12 +1,12 @@
-"""Reads a table again and again while runs write it, and holds each read against the plan.
+"""Reads tables again and again while runs write them, and holds each read against the plan.
 
-    python -m benchmarks.reliability.readers LIBRARY OUT --reads 10000
+    python -m benchmarks.reliability.readers LIBRARY FOLDER --reads 10000
 
 LIBRARY is pyarrow, duckdb, polars, or polars-linked: polars on hard links to the files, made for
-that read, as `cp -rl` makes them. Prints what it saw as JSON, at the end or when it is told to
-end (SIGTERM). Every read takes the whole table as an analyst does, with the file of each row. It is
-right if no image has two rows, every file has exactly the rows of its shard, and no file and no
-row that was there is gone.
+that read, as `cp -rl` makes them. FOLDER holds outputs; read is the one whose name is last, once it
+has a file. Prints what it saw as JSON, at the end or when it is told to end (SIGTERM). Every read
+takes the whole table as an analyst does, with the file of each row. It is right if no image has two
+rows, every file has exactly the rows of its shard, and no file and no row that was there is gone.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ import pyarrow.dataset as ds
 from cyclopts import App
 
 from shards.local_tree import LocalTree
+from shards.output import OutputTree
 from shards.plan import PlanLog
 
-__all__ = ["READERS", "Seen", "main"]
+__all__ = ["READERS", "Read", "Rows", "Seen", "Watch", "main", "stopping"]
 
 READS_PER_CONNECTION = 100
-Rows = list[tuple[str, str]]
-"""The file's name and the image's, for each row."""
+Rows = list[tuple[str, str, str]]
+"""For each row: the file's name, the image's, and the run that wrote it."""
+Read = Callable[[], Rows]
 
 app = App(help=__doc__)
 
@@ -50,6 +52,7 @@ class Seen:
         partial: Reads with a file that had other than its shard's rows.
         twice: Reads with two rows of one image.
         lost: Reads without an image that an earlier read had.
+        changed: Reads that saw another table than the one before.
         seconds: From the first to the last.
         examples: The first of whatever was wrong.
     """
@@ -60,37 +63,40 @@ class Seen:
     partial: int = 0
     twice: int = 0
     lost: int = 0
+    changed: int = 0
     seconds: float = 0.0
     examples: list[str] = field(default_factory=list)
 
 
-def _pyarrow(out: Path) -> Callable[[], Rows]:
+def _pyarrow(out: Path) -> Read:
     def read() -> Rows:
-        table = ds.dataset(out / "predictions").to_table(columns=["__filename", "file_name"])
+        columns = ["__filename", "file_name", "run_id"]
+        table = ds.dataset(out / "predictions").to_table(columns=columns)
         return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
     return read
 
 
-def _polars(out: Path) -> Callable[[], Rows]:
+def _polars(out: Path) -> Read:
     def read() -> Rows:
         frame = pl.scan_parquet(str(out / "predictions/**/*.parquet"), include_file_paths="path")
-        return frame.select("path", "file_name").collect().rows()
+        return frame.select("path", "file_name", "run_id").collect().rows()
 
     return read
 
 
-def _polars_linked(out: Path) -> Callable[[], Rows]:
+def _polars_linked(out: Path) -> Read:
     def read() -> Rows:
-        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+        with tempfile.TemporaryDirectory(dir=out.parent.parent) as folder:
             copy = Path(folder) / "predictions"
             shutil.copytree(out / "predictions", copy, copy_function=os.link)
-            return _polars(Path(folder))()
+            rows = _polars(Path(folder))()
+        return [(path.rpartition("/")[2], name, run) for path, name, run in rows]
 
     return read
 
 
-def _duckdb(out: Path) -> Callable[[], Rows]:
+def _duckdb(out: Path) -> Read:
     glob = str(out / "predictions/**/*.parquet")
     connection, reads = duckdb.connect(), 0
 
@@ -100,7 +106,7 @@ def _duckdb(out: Path) -> Callable[[], Rows]:
         if reads % READS_PER_CONNECTION == 0:
             connection.close()
             connection = duckdb.connect()
-        query = "SELECT filename, file_name FROM read_parquet(?, filename = true)"
+        query = "SELECT filename, file_name, run_id FROM read_parquet(?, filename = true)"
         return connection.execute(query, [glob]).fetchall()
 
     return read
@@ -114,71 +120,89 @@ READERS = {
 }
 
 
-class _Plan:
-    """How many rows each shard has; asked of the log once for each shard."""
+class Watch:
+    """One output, read over and over."""
 
-    def __init__(self, out: Path) -> None:
-        self._log = PlanLog(LocalTree(out), tool_version="readers")
-        self._rows: dict[str, int] = {}
+    def __init__(self, read: Read, tree: OutputTree, seen: Seen) -> None:
+        """Count in `seen` what is read."""
+        self._read, self._seen = read, seen
+        self._log = PlanLog(tree, tool_version="readers")
+        self._shards: dict[str, int] = {}
+        self._known: set[str] = set()
+        self._last: Rows = []
 
-    def rows(self, shard: str) -> int | None:
-        if shard not in self._rows:
-            self._rows = {each.id: each.rows for each in self._log.shards()}
-        return self._rows.get(shard)
+    def look(self) -> None:
+        """Read once, and judge it."""
+        seen = self._seen
+        seen.reads += 1
+        try:
+            rows = sorted(self._read())
+        except BaseException as error:  # a panic of polars is no Exception
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
+            seen.errors += 1
+            self._tell(f"{type(error).__name__}: {error}")
+            return
+        seen.rows += len(rows)
+        seen.changed += rows != self._last
+        self._last = rows
+        self._judge(rows)
+
+    def _judge(self, rows: Rows) -> None:
+        """Hold rows against the plan, and against what was there before."""
+        names = {name for _, name, _ in rows}
+        partial = [
+            f"{path}: {count} rows"
+            for path, count in Counter(path for path, _, _ in rows).items()
+            if count != self._planned(Path(path).stem)
+        ]
+        twice, lost = len(rows) - len(names), len(self._known - names)
+        self._seen.partial += bool(partial)
+        self._seen.twice += bool(twice)
+        self._seen.lost += bool(lost)
+        if partial or twice or lost:
+            self._tell(f"{len(rows)} rows, {twice} of them twice, {lost} lost; {partial}")
+        self._known |= names
+
+    def _planned(self, shard: str) -> int | None:
+        """How many rows a shard has; the log is read again where it is a new one."""
+        if shard not in self._shards:
+            self._shards = {each.id: each.rows for each in self._log.shards()}
+        return self._shards.get(shard)
+
+    def _tell(self, text: str) -> None:
+        self._seen.examples = [*self._seen.examples, text][:5]
 
 
 @app.default
-def main(library: str, out: Path, *, reads: int) -> None:
+def main(library: str, folder: Path, *, reads: int) -> None:
     """Read until there were so many reads.
 
     Args:
         library: One of READERS.
-        out: The output.
+        folder: Holds outputs.
         reads: Reads.
     """
-    stopped = False
-
-    def stop(*_: object) -> None:
-        nonlocal stopped
-        stopped = True
-
-    signal.signal(signal.SIGTERM, stop)
-    while not stopped and not any((out / "predictions").rglob("*.parquet")):
-        time.sleep(0.01)
-    read, plan, seen = READERS[library](out), _Plan(out), Seen()
-    known: set[str] = set()
-    began = time.monotonic()
-    while not stopped and seen.reads < reads:
-        known |= _look(read, plan, seen, known)
+    seen, stopped = Seen(), stopping()
+    began, out, watch = time.monotonic(), None, None
+    while not stopped() and seen.reads < reads:
+        newest = max(folder.iterdir(), default=None) if folder.is_dir() else None
+        if newest is not None and newest != out and any((newest / "predictions").glob("*/*")):
+            out, watch = newest, Watch(READERS[library](newest), LocalTree(newest), seen)
+        if watch is None:
+            time.sleep(0.01)
+            began = time.monotonic()
+            continue
+        watch.look()
     seen.seconds = time.monotonic() - began
     print(json.dumps(asdict(seen)))
 
 
-def _look(read: Callable[[], Rows], plan: _Plan, seen: Seen, known: set[str]) -> set[str]:
-    """Read once and judge it; returns the images that it had."""
-    seen.reads += 1
-    try:
-        rows = read()
-    except BaseException as error:  # a panic of polars is no Exception
-        if isinstance(error, KeyboardInterrupt | SystemExit):
-            raise
-        seen.errors += 1
-        seen.examples = [*seen.examples, f"{type(error).__name__}: {error}"][:5]
-        return set()
-    seen.rows += len(rows)
-    names = {name for _, name in rows}
-    partial = [
-        f"{path}: {count} rows"
-        for path, count in Counter(path for path, _ in rows).items()
-        if count != plan.rows(Path(path).stem)
-    ]
-    seen.partial += bool(partial)
-    seen.twice += len(names) < len(rows)
-    seen.lost += not known <= names
-    if partial or len(names) < len(rows) or not known <= names:
-        text = f"{len(rows)} rows of {len(names)} images, {len(known - names)} lost; {partial}"
-        seen.examples = [*seen.examples, text][:5]
-    return names
+def stopping() -> Callable[[], bool]:
+    """Wait for SIGTERM from now on; returns whether it has come."""
+    came: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    return lambda: bool(came)
 
 
 if __name__ == "__main__":

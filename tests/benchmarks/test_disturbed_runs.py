@@ -7,8 +7,9 @@ import sys
 import pytest
 
 from benchmarks.reliability.fake_runs import CLEAN_FAILURE, SharedWorld, fork, night, violations
-from benchmarks.reliability.readers import READERS, Seen, _look, _Plan
+from benchmarks.reliability.readers import READERS, Seen, Watch
 from shards.errors import OutputError
+from shards.local_tree import LocalTree
 from tests.shards.crash_worker import finish
 from tests.shards.nights import Night
 
@@ -60,14 +61,15 @@ def test_damage_is_a_violation(out, world, how):
     [(None, set()), ("cut", {"errors"}), ("twice", {"partial", "twice"}), ("lost", {"lost"})],
 )
 def test_readers_count_what_is_wrong(out, library, how, counted):
-    read, plan, seen = READERS[library](out), _Plan(out), Seen()
-    known = _look(read, plan, seen, set())
+    seen = Seen()
+    watch = Watch(lambda: READERS[library](out)(), LocalTree(out), seen)  # with fresh caches
+    watch.look()
     damage(out, how)
-    _look(READERS[library](out), plan, seen, known)
+    watch.look()
     assert {name for name in ("errors", "partial", "twice", "lost") if getattr(seen, name)} == (
         counted
     )
-    assert seen.reads == 2
+    assert (seen.reads, seen.changed) == (2, 2 if how in ("twice", "lost") else 1)
 
 
 def test_exit_codes_tell_clean_failures_from_others(tmp_path):
@@ -85,8 +87,20 @@ def test_exit_codes_tell_clean_failures_from_others(tmp_path):
 
 
 def test_a_reader_that_is_told_to_end_says_what_it_saw(out):
-    command = [sys.executable, "-m", "benchmarks.reliability.readers", "pyarrow", str(out)]
-    process = subprocess.Popen([*command, "--reads", "5"], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "benchmarks.reliability.readers", "pyarrow"]
+    command += [str(out.parent), "--reads", "5"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     answer, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert '"reads": 5, "rows": 30, "errors": 0' in answer
+
+
+def test_a_reader_goes_on_to_the_next_output(tmp_path, world):
+    for name in ("1", "2"):
+        night(tmp_path / "outs" / name, Night(run_id="run-1", shard_size=len(name)), world)
+    world.add(3)
+    night(tmp_path / "outs" / "2", Night(run_id="run-2"), world)
+    command = [sys.executable, "-m", "benchmarks.reliability.readers", "polars"]
+    command += [str(tmp_path / "outs"), "--reads", "2"]
+    answer = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    assert '"reads": 2, "rows": 18, "errors": 0, "partial": 0, "twice": 0, "lost": 0' in answer
