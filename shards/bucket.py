@@ -113,8 +113,7 @@ def _connected(uri: str, patience: Patience, process: int) -> ObjectStore:
     try:
         if scheme == "gs":
             return GCSStore(name, **_manners(patience))
-        # Such an endpoint is never a default: whoever configures one, wants it.
-        manners = _manners(patience, allow_http=True)
+        manners = _manners(patience)
         identity = dict(_aws_identity(process))
         if certificates := identity.pop("root_certificate", None):
             manners["client_options"]["root_certificate"] = certificates
@@ -124,13 +123,14 @@ def _connected(uri: str, patience: Patience, process: int) -> ObjectStore:
         raise StoreError(f"cannot connect to {uri}: {reason_of(error)}.") from error
 
 
-def _manners(patience: Patience, **client: bool) -> dict[str, Any]:
+def _manners(patience: Patience) -> dict[str, Any]:
     return {
         "client_options": {
             "timeout": timedelta(seconds=patience.request_s),
             "connect_timeout": timedelta(seconds=patience.connect_s),
             "user_agent": "nightshift",
-            **client,
+            # No endpoint is so by default: whoever configures one wants it.
+            "allow_http": True,
         },
         # Time ends the attempts, not their number: by default ten are made in some seconds.
         "retry_config": {

@@ -115,9 +115,14 @@ def _answers(prefix: ObjectPath) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        remedies = _REMEDIES_GS | _REMEDIES if prefix.uri.startswith("gs:") else _REMEDIES
+        own = _REMEDIES_GS if prefix.uri.startswith("gs:") else {}
         remedy = next(
-            (text for pattern, text in remedies.items() if re.search(pattern, reason)),
+            (
+                text
+                for rules in (own, _REMEDIES)
+                for rule, text in rules.items()
+                if re.search(rule, reason)
+            ),
             "Check endpoint, region, credentials and network",
         )
         raise StoreError(f"cannot use {prefix}: {reason}. {remedy}.") from error

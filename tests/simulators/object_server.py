@@ -10,9 +10,11 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Literal
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -25,13 +27,19 @@ __all__ = ["BUCKET", "Fault", "ObjectServer", "Request", "connected", "object_se
 BUCKET = "bucket"
 
 Kind = Literal[
-    "conflict", "unavailable", "forbidden", "lost_answer", "dropped", "ignore_conditions"
-]
+    "conflict", "unavailable", "internal", "forbidden", "unknown_key", "expired", "redirected",
+    "not_implemented", "lost_answer", "dropped", "ignore_conditions",
+]  # fmt: skip
 
 _ANSWERS: dict[str, tuple[str, str]] = {
     "conflict": ("409 Conflict", "ConditionalRequestConflict"),
     "unavailable": ("503 Slow Down", "SlowDown"),
+    "internal": ("500 Internal Server Error", "InternalError"),
     "forbidden": ("403 Forbidden", "AccessDenied"),
+    "unknown_key": ("403 Forbidden", "InvalidAccessKeyId"),
+    "expired": ("400 Bad Request", "ExpiredToken"),
+    "redirected": ("301 Moved Permanently", "PermanentRedirect"),
+    "not_implemented": ("501 Not Implemented", "NotImplemented"),
 }
 
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH")
@@ -57,9 +65,9 @@ class Fault:
     """What happens to some requests.
 
     Attributes:
-        kind: `conflict`, `unavailable`, `forbidden`: that is the answer, and nothing is done.
-            `lost_answer`: it is done, and the connection ends without an answer. `dropped`: nothing
-            is done, and the connection ends. `ignore_conditions`: it is done whatever it asks.
+        kind: Of `_ANSWERS`: that is the answer, and nothing is done. `lost_answer`: it is done, and
+            the connection ends without an answer. `dropped`: nothing is done, and the connection
+            ends. `ignore_conditions`: it is done whatever it asks.
         matches: Which requests.
         times: How often.
     """
@@ -77,11 +85,13 @@ class ObjectServer:
         url: Its endpoint.
         faults: What is still to go wrong.
         seen: Requests so far.
+        delay_s: How long every answer takes, beside the work.
     """
 
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     seen: list[Request] = field(default_factory=list)
+    delay_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _app: Any = None
 
@@ -98,6 +108,7 @@ class ObjectServer:
     def __call__(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
         kind = self._fault(environ)
+        time.sleep(self.delay_s)
         if kind in _ANSWERS:
             status, code = _ANSWERS[kind]
             _drain(environ)
@@ -178,17 +189,35 @@ def object_server(
 
 
 @contextmanager
-def connected(server: ObjectServer) -> Iterator[None]:
-    """Make this process a client of a server, whatever it was before."""
+def connected(environment: Mapping[str, str]) -> Iterator[None]:
+    """Make this process a client of a server, whatever it was before, and an impatient one.
+
+    Args:
+        environment: As `ObjectServer.environment`.
+    """
     from shards import bucket
+
+    manners = bucket._manners
+
+    def impatient(patience: bucket.Patience) -> dict[str, Any]:
+        retry = {
+            "retry_timeout": timedelta(seconds=min(0.3, patience.retry_s)),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=1),
+                "max_backoff": timedelta(milliseconds=5),
+                "base": 2,
+            },
+        }
+        return {**manners(patience), "retry_config": retry}
 
     def forget() -> None:
         bucket._connected.cache_clear()
         bucket._aws_identity.cache_clear()
 
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
+        for name, value in environment.items():
             patch.setenv(name, value)
+        patch.setattr(bucket, "_manners", impatient)
         forget()
         try:
             yield
