@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ from benchmarks.reliability.example_runs import ROOT, command, copy_images, star
 from shards.local_tree import LocalTree
 from shards.verify_table import check_table
 
-__all__ = ["Figures", "main"]
+__all__ = ["Figures", "main", "report"]
 
 WORKERS = {"first": "crash_worker.py", "second": "night_worker.py"}
 IMAGES = 400
@@ -52,11 +53,13 @@ class Figures:
     Attributes:
         stopped: Runs that were stopped at work.
         changed: Runs that changed a file of the table once they were woken.
+        again: Those that did right work again, for they had listed an image that changed meanwhile.
         wrong: Whatever was wrong, in words.
     """
 
     stopped: int = 0
     changed: int = 0
+    again: int = 0
     wrong: list[str] = field(default_factory=list)
 
 
@@ -82,14 +85,29 @@ def main(
             while each.stopped < trials and not each.wrong:
                 _prepare(Path(folder, "out"), images, work, first=name == "first")
                 _try(each, work, Path(folder, "out"), choose)
-    print("| run | stopped | changed something when woken | other mistakes |\n|---|---|---|---|")
+    report(figures, facts(["pyarrow"]), json_file)
+
+
+def report(
+    figures: Mapping[str, Figures], about: Mapping[str, object], json_file: Path | None
+) -> None:
+    """Print a table, and end with exit code 1 if a run that was woken changed anything.
+
+    Args:
+        figures: By kind of run.
+        about: What was measured on.
+        json_file: Where all of it goes.
+    """
+    columns = ("stopped", "changed something when woken", "did work again", "other mistakes")
+    print("| run | " + " | ".join(columns) + " |\n|" + "---|" * 5)
     for name, each in figures.items():
-        print(f"| {name} | {each.stopped} | {each.changed} | {len(each.wrong)} |")
+        counts = (each.stopped, each.changed, each.again, len(each.wrong))
+        print(f"| {name} | " + " | ".join(map(str, counts)) + " |")
     wrong = [text for each in figures.values() for text in each.wrong]
     print("\n".join(wrong))
     if json_file is not None:
-        report = {name: asdict(each) for name, each in figures.items()}
-        json_file.write_text(json.dumps(facts(["pyarrow"]) | {"figures": report}, indent=2) + "\n")
+        found = {name: asdict(each) for name, each in figures.items()}
+        json_file.write_text(json.dumps({**about, "figures": found}, indent=2) + "\n")
     if wrong or any(each.changed for each in figures.values()):
         raise SystemExit(1)
 
