@@ -37,23 +37,7 @@ def create(data: Data, target: ObjectPath, patience: Patience = UPLOAD) -> bool:
     Raises:
         OSError: It failed. The object may be there, or may come to be yet.
     """
-    attempt = uuid4().hex
-    for wait in (*CONFLICT_WAITS_S, None):
-        try:
-            _put(data, target, "create", attempt, patience)
-            return True
-        except OSError as error:
-            there = _attempt_after(error, target, patience)
-            if there == attempt:
-                return True
-            if not isinstance(error, FileExistsError):
-                raise
-            if there is not None:
-                return False
-            if wait is None:
-                raise
-        time.sleep(wait)
-    raise AssertionError("the last wait is None")
+    return _put_once(data, target, None, patience)
 
 
 def update(data: Data, target: ObjectPath, expected: Version, patience: Patience = UPLOAD) -> bool:
@@ -62,21 +46,44 @@ def update(data: Data, target: ObjectPath, expected: Version, patience: Patience
     Raises:
         OSError: It failed. The old object or the new one is there.
     """
+    return _put_once(data, target, expected, patience)
+
+
+def _put_once(data: Data, target: ObjectPath, expected: Version | None, patience: Patience) -> bool:
+    """Put an object in place of a version, or of none; False where that is not what is there."""
+    mode: PutMode = "create" if expected is None else _condition(expected)
     attempt = uuid4().hex
-    try:
-        _put(data, target, _condition(expected), attempt, patience)
-    except OSError as error:
-        if _attempt_after(error, target, patience) == attempt:
+    for wait in (*CONFLICT_WAITS_S, None):
+        try:
+            _put(data, target, mode, attempt, patience)
             return True
-        if isinstance(error, FileExistsError | FileNotFoundError | BlockingIOError):
-            return False
-        raise
-    return True
+        except OSError as error:
+            there = _attempt_after(error, target, patience)
+            if there == attempt:
+                return True
+            if isinstance(error, BlockingIOError | FileNotFoundError) and expected is not None:
+                return False
+            if not isinstance(error, FileExistsError):
+                raise
+            if there is not None and expected is None:
+                return False
+            # S3 answers so where the key is being written to by somebody else; that may yet fail.
+            if wait is None:
+                raise
+        time.sleep(wait)
+    raise AssertionError("the last wait is None")
 
 
 def overwrite(data: Data, target: ObjectPath) -> None:
     """Put an object under a key, in place of what is there; raises OSError."""
-    _put(data, target, "overwrite", uuid4().hex, UPLOAD)
+    for wait in (*CONFLICT_WAITS_S, None):
+        try:
+            return _put(data, target, "overwrite", uuid4().hex, UPLOAD)
+        except FileExistsError:
+            if wait is None:
+                raise
+        time.sleep(wait)
+    raise AssertionError("the last wait is None")
 
 
 def _put(data: Data, target: ObjectPath, mode: PutMode, attempt: str, patience: Patience) -> None:

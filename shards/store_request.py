@@ -19,7 +19,7 @@ _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _ADDRESS = re.compile(r"Error performing [A-Z]+ (https?://[^/\s?]+)")
 _CAUSE = re.compile(r'(?:message|error): "([^"\n]+)"')
-_NOBODY = re.compile(r"169\.254\.1|metadata\.google\.internal|token request")
+_NOBODY = re.compile(r"//169\.254\.|/latest/api/token|/computeMetadata/|token request")
 """Where a client looks last for who it is."""
 
 _UNSENT = "error sending request"

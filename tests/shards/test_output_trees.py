@@ -26,8 +26,9 @@ from tests.shards.factories import footer, shard_inputs, table
 from tests.shards.nights import Night, run, states
 from tests.shards.places import write
 
-every_tree = pytest.mark.parametrize("output", ["directory", "bucket", "google"], indirect=True)
-pytestmark = every_tree
+pytestmark = pytest.mark.parametrize(
+    "output", ["directory", "bucket", "google", "moto"], indirect=True
+)
 
 
 def publish(tree: OutputTree, final: Place, content: bytes) -> bool:

@@ -10,88 +10,35 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 import pytest
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
+from tests.simulators.faults import ANSWERS, Fault, Faulty, Request, error_body
+
 __all__ = ["BUCKET", "Fault", "ObjectServer", "Request", "connected", "object_server"]
 
 BUCKET = "bucket"
 
-Kind = Literal[
-    "conflict", "unavailable", "internal", "forbidden", "unknown_key", "expired", "redirected",
-    "not_implemented", "lost_answer", "dropped", "ignore_conditions",
-]  # fmt: skip
-
-_ANSWERS: dict[str, tuple[str, str]] = {
-    "conflict": ("409 Conflict", "ConditionalRequestConflict"),
-    "unavailable": ("503 Slow Down", "SlowDown"),
-    "internal": ("500 Internal Server Error", "InternalError"),
-    "forbidden": ("403 Forbidden", "AccessDenied"),
-    "unknown_key": ("403 Forbidden", "InvalidAccessKeyId"),
-    "expired": ("400 Bad Request", "ExpiredToken"),
-    "redirected": ("301 Moved Permanently", "PermanentRedirect"),
-    "not_implemented": ("501 Not Implemented", "NotImplemented"),
-}
-
 _CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What came in.
-
-    Attributes:
-        number: From 1.
-        method: As PUT.
-        path: As /bucket/key.
-    """
-
-    number: int
-    method: str
-    path: str
-
-
-@dataclass(slots=True)
-class Fault:
-    """What happens to some requests.
-
-    Attributes:
-        kind: Of `_ANSWERS`: that is the answer, and nothing is done. `lost_answer`: it is done, and
-            the connection ends without an answer. `dropped`: nothing is done, and the connection
-            ends. `ignore_conditions`: it is done whatever it asks.
-        matches: Which requests.
-        times: How often.
-    """
-
-    kind: Kind
-    matches: Callable[[Request], bool] = lambda request: request.method == "PUT"
-    times: int = 1
-
-
 @dataclass
-class ObjectServer:
+class ObjectServer(Faulty):
     """A server that runs.
 
     Attributes:
         url: Its endpoint.
-        faults: What is still to go wrong.
-        seen: Requests so far.
-        delay_s: How long every answer takes, beside the work.
     """
 
     url: str = ""
-    faults: list[Fault] = field(default_factory=list)
-    seen: list[Request] = field(default_factory=list)
-    delay_s: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _app: Any = None
 
@@ -107,13 +54,12 @@ class ObjectServer:
 
     def __call__(self, environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
-        kind = self._fault(environ)
-        time.sleep(self.delay_s)
-        if kind in _ANSWERS:
-            status, code = _ANSWERS[kind]
+        kind = self.fault_of(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        if kind in ANSWERS:
+            status, code = ANSWERS[kind]
             _drain(environ)
-            body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
-            respond(status, [("Content-Length", str(len(body)))])
+            body = error_body(code)
+            respond(f"{status} {code}", [("Content-Length", str(len(body)))])
             return [body]
         if kind == "ignore_conditions":
             for name in _CONDITIONS:
@@ -129,17 +75,6 @@ class ObjectServer:
         if kind == "lost_answer":
             return _hang_up(environ)
         return answer
-
-    def _fault(self, environ: WSGIEnvironment) -> str:
-        with self._lock:
-            number = len(self.seen) + 1
-            request = Request(number, environ["REQUEST_METHOD"], environ["PATH_INFO"])
-            self.seen.append(request)
-            for fault in self.faults:
-                if fault.times and fault.matches(request):
-                    fault.times -= 1
-                    return fault.kind
-        return ""
 
 
 def _hang_up(environ: WSGIEnvironment) -> Iterable[bytes]:
