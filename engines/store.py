@@ -1,7 +1,7 @@
 """The engine store: built once, kept under the digest of every ingredient, checked before each use.
 
     <cache>/engines/<key>/     one engine, see engines.store_entry; appears whole or not at all
-    <cache>/engines/.*/        locks, builds under way, quarantine, logs of failed builds
+    <cache>/engines/.*/        locks, builds under way, quarantine, what failed builds left
     <cache>/timings/           TensorRT's timing caches
 
 Correct without its locks: an engine is published by one rename of a folder that is complete and on
@@ -15,7 +15,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +23,7 @@ from typing import Self
 
 from engines.build_report import BuildEvent, Report, silent
 from engines.errors import EngineBuildError, PlanError
+from engines.failed_builds import FailedBuild, forget, recall, remember
 from engines.locks import FileLock
 from engines.manifest import Manifest, nearest
 from engines.store_entry import (
@@ -103,8 +104,8 @@ class EngineStore:
         self._layout = layout = Layout(cache / "engines")
         self._max_bytes = max_bytes
         self.timings = cache / "timings"
-        folders = (layout.staging, layout.quarantine, layout.failed, layout.locks, self.timings)
-        for folder in (layout.root, *folders):
+        hidden = (layout.staging, layout.quarantine, layout.failed, layout.unbuilt, layout.locks)
+        for folder in (layout.root, *hidden, self.timings):
             make_private(folder)
 
     def get_or_build(
@@ -201,6 +202,13 @@ class EngineStore:
         """Where an engine of this key lies, if there is one."""
         return self._layout.entry(key)
 
+    def failure(self, key: str) -> FailedBuild | None:
+        """Why an engine could not be built of late; None where there is one, or nothing is known.
+
+        Whoever has something else to serve need not try again; `get_or_build` always does.
+        """
+        return None if self.folder(key).is_dir() else recall(self._layout.unbuilt, key)
+
     def entries(self) -> list[Entry]:
         """What the manifests of all undamaged engines say, the newest first."""
         found = []
@@ -270,12 +278,16 @@ class EngineStore:
             try:
                 build(staging)
             except EngineBuildError as error:
-                raise EngineBuildError(f"{error}{self._keep_log(key, staging)}") from error
+                text = f"{error}{self._keep_log(key, staging)}"
+                with suppress(OSError):  # a full disk, say: then it is tried again
+                    remember(self._layout.unbuilt, manifest, text, time.monotonic() - started)
+                raise EngineBuildError(text) from error
             seconds = time.monotonic() - started
             write_entry(staging, manifest, seconds=seconds, built_at=time.time(), why=why)
             if replaced:
                 self.quarantine(key)
             self._publish(staging, key)
+            forget(self._layout.unbuilt, key)
         except OSError as error:
             raise PlanError(f"the engine cannot be kept in {self._layout.root}: {error}") from error
         finally:

@@ -23,6 +23,7 @@ class Layout:
         staging: Engines being built: `<key>.<random>`.
         quarantine: Engines that were damaged or did not load: `<key>.<random>`.
         failed: Logs of builds that failed: `<key>.log`.
+        unbuilt: Why they did: `<key>.json` (engines.failed_builds).
         locks: Lock files.
     """
 
@@ -31,6 +32,7 @@ class Layout:
         self.staging = root / ".staging"
         self.quarantine = root / ".quarantine"
         self.failed = root / ".failed"
+        self.unbuilt = root / ".unbuilt"
         self.locks = root / ".locks"
 
     def entry(self, key: str) -> Path:

@@ -90,6 +90,14 @@ class Backend(Protocol):
             EngineError: As `open`.
         """
 
+    def failed_build(self, precision: str) -> str | None:
+        """Why the engine could not be built of late, in words; None where that is worth a try.
+
+        Raises:
+            SettingsError: int8, and nothing to calibrate on.
+            EngineError: As `open`.
+        """
+
     def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
         """Open the model, and build its engine where there is none.
 
@@ -188,6 +196,11 @@ class CpuBackend:
         make_private(folder)
         return folder
 
+    def failed_build(self, precision: str) -> str | None:
+        """Nothing is built. See `Backend.failed_build`."""
+        self._check(precision)
+        return None
+
     def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
         """Load the graph, rewritten for int8. See `Backend.open`."""
         self._check(precision)
@@ -259,10 +272,21 @@ class GpuBackend:
 
     def folder(self, precision: str) -> Path:
         """The engine's folder in the store."""
-        from engines.device import device_info
-
         if self._rebuild and precision not in self._built:
             self.load(precision, StoredEngine.close)  # what is known of the old one counts no more
+        return engine_store(self._settings).folder(self._key(precision))
+
+    def failed_build(self, precision: str) -> str | None:
+        """What the store knows of the last try. See `Backend.failed_build`."""
+        if self._rebuild:
+            return None
+        found = engine_store(self._settings).failure(self._key(precision))
+        return None if found is None else str(found)
+
+    def _key(self, precision: str) -> str:
+        """The engine's key in the store."""
+        from engines.device import device_info
+
         version = str(import_tensorrt().__version__)
         manifest = describe_engine(
             self._model,
@@ -271,7 +295,7 @@ class GpuBackend:
             version,
             self._calibration(precision),
         )
-        return engine_store(self._settings).folder(manifest.key())
+        return manifest.key()
 
     def open(self, precision: str, *, logits: bool = False, embedding: bool = False) -> Opened:
         """Load the engine, built where there is none. See `Backend.open`."""

@@ -123,6 +123,8 @@ class Candidates:
 
     def _may_serve(self, precision: str) -> bool:
         """Whether nothing speaks against it."""
+        if precision != REFERENCE and self._failed_before(precision):
+            return False
         if precision == REFERENCE or not self._proof.wanted:
             return True
         try:
@@ -142,6 +144,26 @@ class Candidates:
             )
         return verdict.passed
 
+    def _failed_before(self, precision: str) -> bool:
+        """Whether auto passes over int8 because its engine could not be built of late."""
+        if not self._is_optional(precision):
+            return False
+        try:
+            why = self._backend.failed_build(precision)
+        except ModelError as error:
+            self._refuse(precision, error)
+            return True
+        if why is not None:
+            self._refused[precision] = (
+                f"the {precision} engine could not be built, and is tried again a week later, or "
+                f"at once with --precision {precision}, or by build_engine with --rebuild: {why}"
+            )
+        return why is not None
+
+    def _is_optional(self, precision: str) -> bool:
+        """Whether nobody asked for it by name, and auto has something else to serve."""
+        return self._requested == "auto" and precision == "int8"
+
     def _refuse(self, precision: str, error: ModelError | EngineBuildError) -> None:
         """Let a wider precision serve instead, and say why.
 
@@ -150,7 +172,7 @@ class Candidates:
         """
         if isinstance(error, ModelError):
             self._refused[precision] = f"the model cannot compute in {precision}: {error}"
-        elif self._requested == "auto" and precision == "int8":
+        elif self._is_optional(precision):
             self._refused[precision] = f"the {precision} engine cannot be built: {error}"
         else:
             raise error

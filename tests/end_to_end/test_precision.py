@@ -146,6 +146,30 @@ def test_an_engine_that_replaces_a_damaged_one_is_compared_before_it_serves(tmp_
     assert (plan.parent / "verdict.json").exists()
 
 
+def test_int8_that_cannot_be_built_is_tried_once_and_again_where_it_is_asked_for(tmp_path):
+    refuses = simulated_environment("8.6.1", unbuildable="DequantizeLinear")
+    options = ("--calibration-images", IMAGES, "--gate-images", 64)
+    first, log = classify(tmp_path / "out", *options, environment=refuses)
+    assert first["precision"] == "fp16"
+    assert "auto took fp16: the int8 engine cannot be built: " in first["gate"]["why"]
+    assert "Could not find any implementation for DequantizeLinear" in first["gate"]["why"]
+    assert "no int8 engine" in log
+
+    second, log = classify(tmp_path / "again", *options, environment=refuses)
+    assert second["precision"] == "fp16"
+    assert "the int8 engine could not be built, and is tried again" in second["gate"]["why"]
+    assert "Could not find any implementation for DequantizeLinear" in second["gate"]["why"]
+    assert f"precision: {second['gate']['why']}".splitlines()[0] in log
+    assert "Building the engine" not in log
+
+    builds = simulated_environment("8.6.1")
+    third, _ = classify(tmp_path / "third", *options, "--precision", "int8", environment=builds)
+    assert third["precision"] == "int8"
+    fourth, log = classify(tmp_path / "fourth", *options, environment=builds)
+    assert {trial["precision"] for trial in fourth["gate"]["trials"]} == {"int8", "fp16"}
+    assert "Building the engine" not in log
+
+
 def squeezed(page: Path) -> str:
     return " ".join(page.read_text().split())
 

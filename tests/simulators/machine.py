@@ -133,6 +133,7 @@ class Machine:
         total_bytes: int = 2**30,
         device_count: int = 1,
         build_seconds: float = 0.0,
+        unbuildable: str = "",
         fault: dict[str, Any] | None = None,
     ) -> None:
         """Forget everything and start anew.
@@ -145,12 +146,14 @@ class Machine:
             total_bytes: Of its memory.
             device_count: GPUs in the machine, all alike.
             build_seconds: How long TensorRT takes to build an engine.
+            unbuildable: An ONNX operator for which TensorRT finds no kernel: its build fails.
             fault: {"operation": number, "code": status} lets the queued operation of this number
                 (from 1) fail when it runs, {"operation": number} lets it never end. With
                 "once": path, that happens to the first process that gets there, and makes the file.
         """
         self.order, self.name, self.compute_capability = order, name, tuple(compute_capability)
         self.device_count, self.build_seconds = device_count, build_seconds
+        self.unbuildable = unbuildable
         self.random = random.Random(seed)
         self.memory = Memory(total_bytes)
         self.streams: dict[int, Stream] = {}

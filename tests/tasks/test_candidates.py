@@ -56,6 +56,7 @@ class Machine:
         self.agreement = {"int8": 0.97, "fp16": 0.999, "bf16": 0.999}
         self.speed = {"int8": 300.0, "fp16": 200.0, "fp32": 100.0}
         self.errors = {}
+        self.failed_before = {}
         self.opened = []
         self.measured = []
         self.compared = []
@@ -67,6 +68,9 @@ class Machine:
         folder = self.root / precision
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
+
+    def failed_build(self, precision):
+        return self.failed_before.get(precision)
 
     def open(self, precision, *, logits=False):
         self.opened.append(precision)
@@ -249,6 +253,21 @@ def test_an_engine_that_cannot_be_built_steps_up_only_where_auto_tried_int8(mach
     gpu.errors["fp16"], gpu.wanted = EngineBuildError("out of disk"), 5000
     with pytest.raises(EngineBuildError):
         decide(gpu)
+
+
+@pytest.mark.parametrize("wanted", [1000, 0])
+def test_int8_that_could_not_be_built_of_late_is_not_tried_again_by_auto(machine, wanted, caplog):
+    gpu = machine(wanted=wanted, calibrates=True, failed_before={"int8": "mergeScales"})
+    decision = decide(gpu, gate_images=wanted)
+    assert decision.precision == "fp16"
+    assert decision.why.startswith("auto took fp16: the int8 engine could not be built, and is ")
+    assert decision.why.endswith("mergeScales")
+    assert decision.why in caplog.text
+    assert "int8" not in gpu.opened
+    # Who asks for it gets it, and nothing else than int8 is held against it.
+    assert decide(gpu, "int8", gate_images=wanted).precision == "int8"
+    gpu.failed_before = {"fp16": "out of disk"}
+    assert decide(gpu, gate_images=wanted).why.startswith("auto took int8: 300 images/s")
 
 
 def test_other_thresholds_are_held_against_the_same_evidence(machine):

@@ -214,6 +214,10 @@ class Builder(SimObject):
         if not self._take_time(network, config):
             log(self._logger, "INFO", "Build was cancelled by the progress monitor")
             return None
+        if any(node.op_type == machine.unbuildable for node in network._model.graph.node):
+            text = f"Error Code 10: Could not find any implementation for {machine.unbuildable}"
+            log(self._logger, "ERROR", text)
+            return None
         return self._trt.IHostMemory(write_plan(self._plan(network, config)))
 
     def _complaint(self, network, config) -> str | None:
