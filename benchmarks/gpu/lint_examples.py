@@ -39,7 +39,6 @@ __all__ = ["Row", "Verdict", "agrees", "ask", "asked", "examined", "parser_of", 
 BATCHES = ShapeRange(1, 2, 4)
 REASON_LENGTH = 120
 WORDS = {True: "yes", False: "NO", None: "new"}
-ACCEPTED = ("accepted", "parsed")
 
 app = App(help=__doc__)
 
@@ -49,8 +48,7 @@ class Verdict:
     """What became of an example.
 
     Attributes:
-        outcome: 'accepted', 'parsed' (by the parser; the builder was not asked), 'parser',
-            'builder' (who refused it) or 'crash'.
+        outcome: 'accepted', 'parser' or 'builder' (who refused it), or 'crash'.
         reason: TensorRT's words; '' where it was accepted.
     """
 
@@ -151,7 +149,7 @@ def agrees(findings: Iterable[Finding], verdict: Verdict, says: str | None) -> b
     stages = {finding.stage for finding in findings}
     refuser = next((stage for stage in ("parser", "builder") if stage in stages), None)
     if refuser is None:
-        return verdict.outcome in ACCEPTED
+        return verdict.outcome == "accepted"
     if verdict.outcome == "crash":
         return True
     if verdict.outcome != refuser:

@@ -117,7 +117,7 @@ def _precision(raw: Mapping[str, Any], tactic: str, tensors: Iterable[Tensor]) -
 
 def _of_kernel(tactic: str) -> Iterator[str]:
     for precision, pattern in KERNELS:
-        if re.search(pattern, tactic):
+        if re.search(pattern, tactic, re.IGNORECASE):
             yield precision
             return
 

@@ -162,6 +162,8 @@ def test_descriptions_of_tensors(words, dtype, layout):
         ("turing_h1688cudnn_256x128_ldg8_relu_exp_medium_nhwc_tn_v1", "fp16"),
         ("sm80_xmma_fprop_implicit_gemm_interleaved_i8i8_i8i32_f32_nchw_vect_c_32", "int8"),
         ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n", "bf16"),
+        ("sm50_xmma_pooling_fw_4d_FP32FP32NCHW_Average_FastDiv", "fp32"),
+        ("sm50_xmma_pooling_fw_4d_FP16FP32NHWC_Max_CAlign8", "fp16"),
     ],
 )
 def test_a_kernel_says_what_it_multiplies(tactic, precision):

@@ -9,7 +9,6 @@ import onnx
 import pytest
 
 from benchmarks.gpu.lint_examples import Verdict, examined
-from engines.quantize.apply import holds_pairs
 from engines.quantize.lint import PARSERS, RULES, lint
 from tests.engines.quantize.lint_examples import EXAMPLES, Example
 
@@ -50,18 +49,6 @@ def test_tensorrt_8_6_did_what_the_lint_says_of_it(example: Example):
     said = RECORD["examples"][example.name]
     verdict = Verdict(outcome=said["outcome"], reason=said["reason"])
     assert examined(example, verdict, "8.6").agree is True
-
-
-def test_what_the_builder_was_not_asked_about_holds_no_pairs():
-    """With the flag INT8 it stops at graphs without pairs, which says nothing of those graphs."""
-    said = {name for name, said in RECORD["examples"].items() if said["outcome"] == "parsed"}
-    assert said == {
-        "ReduceMean, axes as an attribute",
-        "ReduceMean, axes as an input",
-        "HardSwish",
-    }
-    graphs = {example.name: example.graph for example in EXAMPLES}
-    assert not any(holds_pairs(onnx.load_model_from_string(graphs[name])) for name in said)
 
 
 def test_an_example_that_changes_is_another_graph_and_the_same_one_is_not():
