@@ -89,6 +89,34 @@ class Candidates:
             verdicts=self._verdicts.values(),
         )
 
+    def confirm(self, decision: Decision) -> Decision:
+        """Hold a precision that was decided on against an engine for smaller batches.
+
+        It is another engine: other kernels, which nobody has compared yet. What was decided stays,
+        unless this one fails.
+
+        Args:
+            decision: Of this run, on larger batches.
+
+        Raises:
+            EngineError: As `decide`.
+        """
+        if decision.gate != "passed":
+            return decision
+        self._verdicts.clear()
+        self._refused.clear()
+        precision = decision.precision
+        if not self._may_serve(precision):
+            precision = self._wider(precision)
+            _log.warning("precision: %s", self._why(precision))
+        return Decision.of(
+            self._requested,
+            precision,
+            gate=self._status(precision),
+            why=self._why(precision) or decision.why,
+            verdicts=self._verdicts.values(),
+        )
+
     def stands(self, decision: Decision) -> bool:
         """Whether the verdict is on the engine that was opened to serve.
 

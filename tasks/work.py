@@ -115,14 +115,20 @@ class Work:
                 embedding=job.columns.embedding,
             )
 
-        if order.decision is not None:
+        if order.decision is not None and order.batch_limit is None:
             return serve(order.decision.precision), order.decision
         candidates = Candidates(settings, backend, proof)
-        decision = candidates.decide()
+
+        def decide() -> Decision:
+            if order.decision is None:
+                return candidates.decide()
+            return candidates.confirm(order.decision)
+
+        decision = decide()
         opened = serve(decision.precision)
         if opened.engine_built and not candidates.stands(decision):
             opened.classifier.close()
-            decision = candidates.decide()
+            decision = decide()
             opened = serve(decision.precision)
         return opened, decision
 

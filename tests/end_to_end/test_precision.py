@@ -186,6 +186,19 @@ def test_a_device_process_that_is_replaced_decides_nothing_new(tmp_path):
     assert log.count("gate: ") == log.split("starting another")[0].count("gate: ") == 2
 
 
+def test_an_engine_for_smaller_batches_is_compared_before_it_serves(tmp_path):
+    fault = {"operation": 170, "code": 2, "once": str(tmp_path / "failed")}  # out of memory
+    environment = simulated_environment("10.16.1", fault=fault)
+    options = ("--gate-images", 64, "--shard-size", 100)
+    summary, log = classify(tmp_path / "out", *options, environment=environment)
+    assert "Out of device memory with batches of " in log
+    before, after = log.split("Out of device memory")
+    assert "gate: fp16 passed" in before
+    assert after.index("Building the engine") < after.index("gate: fp16 passed")
+    assert (summary["gate"]["status"], summary["images"]) == ("passed", 450)
+    assert len(list((tmp_path / "cache/engines").glob("*/verdict.json"))) == 2
+
+
 def test_the_gate_can_be_switched_off_and_says_so(tmp_path):
     environment = simulated_environment("10.16.1")
     options = ("--gate-images", 0)

@@ -114,10 +114,14 @@ def machine(tmp_path, monkeypatch):
     return make
 
 
-def decide(machine, precision="auto", **options):
+def candidates_of(machine, precision="auto", **options):
     settings = Settings(images="i", model="m", output="o", precision=precision, **options)
+    return Candidates(settings, machine, machine)
+
+
+def decide(machine, precision="auto", **options):
     machine.opened.clear()
-    decision = Candidates(settings, machine, machine).decide()
+    decision = candidates_of(machine, precision, **options).decide()
     assert type(decision).model_validate_json(decision.model_dump_json()) == decision
     json.dumps(decision.footer(), allow_nan=False)
     return decision
@@ -379,6 +383,40 @@ def test_a_verdict_of_another_precision_or_of_nobody_is_none(machine):
     write(gpu.folder("fp16"), judge("int8", evidence(0.1), Thresholds.of("int8")))
     assert decide(gpu).precision == "fp16"
     assert gpu.compared == ["fp16"]
+
+
+def test_an_engine_for_smaller_batches_is_compared_and_keeps_the_precision_if_it_passes(machine):
+    gpu = machine(calibrates=True)
+    first = decide(gpu)
+    assert (first.precision, gpu.compared) == ("int8", ["int8", "fp16"])
+    smaller = machine(calibrates=True, root=gpu.root / "smaller")
+    smaller.root.mkdir()
+    confirmed = candidates_of(smaller).confirm(first)
+    assert (confirmed.precision, confirmed.gate, confirmed.why) == ("int8", "passed", first.why)
+    assert (smaller.compared, smaller.measured) == (["int8"], [])
+    again = candidates_of(smaller).confirm(first)  # of a process that crashed meanwhile
+    assert again == confirmed
+    assert smaller.compared == ["int8"]
+
+
+def test_an_engine_for_smaller_batches_that_fails_gives_way_and_says_so(machine, caplog):
+    gpu = machine()
+    first = decide(gpu)
+    smaller = machine(agreement={"fp16": 0.5}, root=gpu.root / "smaller")
+    smaller.root.mkdir()
+    confirmed = candidates_of(smaller).confirm(first)
+    assert (confirmed.precision, confirmed.gate) == ("fp32", "reference")
+    assert confirmed.why.startswith("auto took fp32: fp16 failed the accuracy gate: 500 of 1,000")
+    assert confirmed.why in caplog.text
+
+
+@pytest.mark.parametrize("options", [{"wanted": 0}, {"agreement": {"fp16": None}}])
+def test_what_was_never_compared_is_not_compared_for_smaller_batches_either(machine, options):
+    gpu = machine(**options)
+    first = decide(gpu, gate_images=gpu.wanted)
+    compared = list(gpu.compared)
+    assert candidates_of(gpu).confirm(first) == first
+    assert gpu.compared == compared
 
 
 def test_a_verdict_that_cannot_be_kept_is_decided_again_next_time(machine, caplog, monkeypatch):
