@@ -109,8 +109,8 @@ def _grouped(
 ) -> Iterator[list[str]]:
     group: list[str] = []
     rows = 0
-    for shard in shards:
-        footer = read_footer(tree.shard_path(model_id, shard))
+    paths = [tree.shard_path(model_id, shard) for shard in shards]
+    for shard, footer in zip(shards, tree.ahead(read_footer, paths), strict=True):
         if footer is None:  # removed since, to be computed again
             continue
         if group and rows + footer.rows > rows_per_file:

@@ -16,7 +16,7 @@ first. So no file is ever replaced by one of an older revision.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from shards.commit import Outcome, foreign_file, staged_rows
-from shards.errors import OutputError
+from shards.errors import DamagedFileError, OutputError
 from shards.file_rows import ReplacedError, read_all_rows, read_columns
 from shards.footer import WORK_SCHEMA, FooterInfo, Provenance, read_footer
 from shards.inputs import ShardInputs
@@ -109,6 +109,23 @@ class Upkeep:
             OutputError: It cannot be read.
         """
         return read_footer(self._path(shard))
+
+    def footers(
+        self, shards: Iterable[ShardRef]
+    ) -> Iterator[tuple[ShardRef, FooterInfo | DamagedFileError | None]]:
+        """Yield the footers of many files, or what is wrong with one; some at once in a bucket.
+
+        Raises:
+            OutputError: One cannot be read.
+        """
+
+        def read(shard: ShardRef) -> tuple[ShardRef, FooterInfo | DamagedFileError | None]:
+            try:
+                return shard, self.footer(shard)
+            except DamagedFileError as error:
+                return shard, error
+
+        return self._tree.ahead(read, shards)
 
     def is_of(self, footer: FooterInfo, shard: ShardRef) -> bool:
         """Whether a file is of this revision of a shard."""

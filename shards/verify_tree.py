@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -113,33 +112,35 @@ def check_runs(tree: OutputTree) -> tuple[int, list[Finding]]:
     findings: list[Finding] = []
     records = 0
     with output_errors("read", tree.runs):
-        for path in sorted(folder / "run.json" for folder in tree.runs.iterdir()):
-            if path.is_file():
+        paths = sorted(folder / "run.json" for folder in tree.runs.iterdir())
+        for found in tree.ahead(_check_run, paths):
+            if found is not None:
                 records += 1
-                findings.extend(_check_run(path))
+                findings += found
     return records, findings
 
 
-def _check_run(path: Place) -> Iterator[Finding]:
-    """See that a record's counts add up."""
+def _check_run(path: Place) -> list[Finding] | None:
+    """See that a record's counts add up; None for no record."""
     try:
         record: dict[str, Any] = json.loads(path.read_bytes())
         images, ok, errors, skipped, written = (int(record[name]) for name in _COUNTS)
         of_kinds = sum(record["errors_by_kind"].values())
         named = record["run_id"]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         text = f"it cannot be read: {error!r}"
-        yield Finding(problem=Problem.DAMAGED_RECORD, path=str(path), text=text)
-        return
+        return [Finding(problem=Problem.DAMAGED_RECORD, path=str(path), text=text)]
+    wrong = []
     if not (images == ok + errors == skipped + written and of_kinds == errors):
-        text = (
+        wrong.append(
             f"its counts do not add up: {images:,} images, {ok:,} ok, {errors:,} errors, of which "
             f"{of_kinds:,} by kind, {skipped:,} skipped, {written:,} rows written"
         )
-        yield Finding(problem=Problem.WRONG_RECORD, path=str(path), text=text)
     if named != path.parent.name:
-        text = f"it is the record of the run {named}"
-        yield Finding(problem=Problem.WRONG_RECORD, path=str(path), text=text)
+        wrong.append(f"it is the record of the run {named}")
+    return [Finding(problem=Problem.WRONG_RECORD, path=str(path), text=text) for text in wrong]
 
 
 def _is_shard(name: str) -> bool:

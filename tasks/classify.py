@@ -99,9 +99,11 @@ def _for_devices(work: _Work, plan: Plan) -> list[ShardRef]:
     """Do what needs no device, as rows that only have to leave; returns the other shards."""
     files = work.job.upkeep(work.partly)
     left: list[ShardRef] = []
-    for shard in plan.todo:
+    for shard, footer in files.footers(plan.todo):
         try:
-            if files.footer(shard) is None:
+            if isinstance(footer, DamagedFileError):
+                raise footer
+            if footer is None:
                 left.append(shard)
             elif (missing := files.missing(shard)) is None:
                 continue  # an earlier attempt of this run has done it

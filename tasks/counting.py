@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shards.errors import DamagedFileError
@@ -56,9 +57,11 @@ def count(job: Job, plan: Plan) -> Counts:
     """
     counts = Counts()
     files = job.upkeep(plan.partly)
+    whole = [s for s in plan.shards if s not in plan.done and s.id not in plan.partly]
+    footers = {**plan.done, **dict(files.footers(whole))}
     for shard in plan.shards:
         try:
-            footer = _add_file(counts, files, shard, plan, job.run_id)
+            footer = _add_file(counts, files, shard, footers, plan, job.run_id)
         except DamagedFileError as error:
             footer, counts.damaged[shard.id] = None, str(error)
         if footer is None:
@@ -73,11 +76,18 @@ def count(job: Job, plan: Plan) -> Counts:
 
 
 def _add_file(
-    counts: Counts, files: Upkeep, shard: ShardRef, plan: Plan, run_id: str
+    counts: Counts,
+    files: Upkeep,
+    shard: ShardRef,
+    footers: Mapping[ShardRef, FooterInfo | DamagedFileError | None],
+    plan: Plan,
+    run_id: str,
 ) -> FooterInfo | None:
     """Count the listed rows of a file, which may have others; returns its footer."""
     if (bits := plan.partly.get(shard.id)) is None:
-        footer = plan.done.get(shard) or files.footer(shard)
+        footer = footers[shard]
+        if isinstance(footer, DamagedFileError):
+            raise footer
         if footer is not None:
             counts.images += footer.rows
             counts.errors_by_kind.update(footer.errors_by_kind)

@@ -34,17 +34,18 @@ def write_quarantine(job: Job, plan: Plan) -> dict[str, str]:
 def _errors(job: Job, plan: Plan, damaged: dict[str, str]) -> Iterator[Table]:
     """Read the files that have errors, one after the other."""
     files = job.upkeep(plan.partly)
-    for shard in plan.shards:
+    others = files.footers(shard for shard in plan.shards if shard not in plan.done)
+    for shard, footer in sorted([*plan.done.items(), *others], key=lambda found: found[0]):
         try:
-            yield from _errors_of(job, plan, files, shard)
+            if isinstance(footer, DamagedFileError):
+                raise footer
+            if footer is not None and footer.errors_by_kind:
+                yield from _errors_of(job, plan, files, shard)
         except DamagedFileError as error:
             damaged[shard.id] = str(error)
 
 
 def _errors_of(job: Job, plan: Plan, files: Upkeep, shard: ShardRef) -> Iterator[Table]:
-    footer = plan.done.get(shard) or files.footer(shard)
-    if footer is None or not footer.errors_by_kind:
-        return
     if (bits := plan.partly.get(shard.id)) is None:
         yield from error_rows(job.tree.shard_path(job.model.model_id, shard.id))
     elif (found := files.listed_rows(shard, bits, COLUMNS)) is not None:

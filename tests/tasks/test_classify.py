@@ -98,9 +98,12 @@ class Files:
     def __init__(self, damaged=()):
         self.damaged = damaged
 
-    def footer(self, shard):
-        if shard.ordinal in self.damaged:
-            raise DamagedFileError("a file is damaged")
+    def footers(self, shards):
+        for shard in shards:
+            yield (
+                shard,
+                DamagedFileError("a file is damaged") if shard.ordinal in self.damaged else None,
+            )
 
 
 def run(monkeypatch, scripts, count=3, report=lambda progress: None, unreadable=(), damaged=()):
