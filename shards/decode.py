@@ -25,7 +25,7 @@ from shards.errors import ErrorKind, ImageError
 from shards.formats import format_of, is_cut_off, lacks_its_end, open_image
 from shards.names import shown
 from shards.orientation import upright_method
-from shards.stored import Stored
+from shards.stored import MAX_FILE_BYTES, Stored, check_size
 from shards.transform import Transform, apply
 
 __all__ = ["Decoded", "Limits", "decode", "decode_file", "read_file", "read_stored"]
@@ -66,11 +66,11 @@ class Limits:
     Attributes:
         max_pixels: Width times height. 2**26 takes the 61 megapixels of today's largest full-frame
             cameras, and 256 MiB a decoding thread (Pillow keeps 4 bytes a pixel).
-        max_file_bytes: Size of the encoded file. 256 MiB is such an image without compression.
+        max_file_bytes: Size of the encoded file.
     """
 
     max_pixels: int = 1 << 26
-    max_file_bytes: int = 256 << 20
+    max_file_bytes: int = MAX_FILE_BYTES
 
     def __post_init__(self) -> None:
         for name in ("max_pixels", "max_file_bytes"):
@@ -120,7 +120,7 @@ def read_stored(item: Stored, limits: Limits) -> bytes:
         ImageError: They cannot be read, are fewer than said or too many, or there are none.
     """
     if item.content is not None:
-        _check_size(len(item.content), limits)
+        check_size(len(item.content), limits.max_file_bytes)
         return item.content
     try:
         descriptor = os.open(item.path, _OPEN_FLAGS)
@@ -188,7 +188,7 @@ def _read(descriptor: int, item: Stored, limits: Limits) -> bytes:
     if item.root is not None:
         _check_place(descriptor, item.path, item.root)
     size = status.st_size - item.offset if item.size is None else item.size
-    _check_size(size, limits)
+    check_size(size, limits.max_file_bytes)
     parts: list[bytes] = []
     missing = size
     while missing:  # Network file systems return less than was asked for.
@@ -218,16 +218,6 @@ def _check_place(descriptor: int, path: bytes, root: bytes) -> None:
 def _home(root: bytes) -> bytes:
     """Where a directory really lies, with a slash at the end."""
     return os.path.realpath(root).rstrip(b"/") + b"/"
-
-
-def _check_size(size: int, limits: Limits) -> None:
-    if size > limits.max_file_bytes:
-        raise ImageError(
-            ErrorKind.TOO_LARGE,
-            f"the file has {size} bytes; the limit is {limits.max_file_bytes}",
-        )
-    if size <= 0:
-        raise ImageError(ErrorKind.EMPTY, "the file has 0 bytes")
 
 
 def _file_type(mode: int) -> str:

@@ -28,7 +28,7 @@ from shards.errors import ErrorKind, ImageError
 from shards.stored import Stored
 from shards.transform import Transform
 
-__all__ = ["DecodePool"]
+__all__ = ["CONTENT_BYTES", "DecodePool"]
 
 ROWS = 16
 """Images of one request: some milliseconds of work, beside which 0.1 ms of messages vanish."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import numpy as np
@@ -13,10 +12,10 @@ from engines.model import Model
 from engines.ort_session import available_cores
 from shards.closing import Closing
 from shards.decode import Decoded, Limits
-from shards.decode_pool import DecodePool
+from shards.decode_pool import CONTENT_BYTES, DecodePool
 from shards.decode_process import DecodeServer
 from shards.errors import ImageError
-from shards.stored import Stored
+from shards.stored import Item, Stored
 from shards.transform import Transform
 from tasks.settings import Settings
 from tasks.values import bytes_of
@@ -81,25 +80,43 @@ class DecodeInto(Closing):
             server=server,
         )
 
-    def __call__(
-        self, items: Sequence[Stored | ImageError], images: NDArray[np.uint8]
-    ) -> list[Decoding]:
+    def __call__(self, items: Sequence[Item], images: NDArray[np.uint8]) -> list[Decoding]:
         """Decode items[i] into images[i], uint8 [height, width, 3]; thread-safe.
 
-        What cannot even be looked for is an item that is an error already, and stays one.
+        What cannot even be looked for is an item that is an error already, and stays one. Items
+        that are on their way are waited for; a thread holds some of their bytes at a time.
 
         Raises:
             DecodersError: Processes cannot be started.
         """
         outcomes: list[Decoding] = []
-        for _, group in groupby(items, key=type):
-            some = list(group)
-            stored = [item for item in some if isinstance(item, Stored)]
-            failed = [item for item in some if isinstance(item, ImageError)]
-            rows = slice(len(outcomes), len(outcomes) + len(some))
-            outcomes += self._pool.decode(stored, images[rows]) if stored else failed
+        for some in _arrived(items):
+            if isinstance(some, ImageError):
+                outcomes.append(some)
+            else:
+                rows = slice(len(outcomes), len(outcomes) + len(some))
+                outcomes += self._pool.decode(some, images[rows])
         return outcomes
 
     def close(self) -> None:
         """End the processes; nothing may be decoding. Idempotent."""
         self._pool.close()
+
+
+def _arrived(items: Sequence[Item]) -> Iterator[list[Stored] | ImageError]:
+    """Yield runs of what can be decoded, cut where they carry much, and errors; in order."""
+    run: list[Stored] = []
+    carried = 0
+    for item in items:
+        found = item if isinstance(item, Stored | ImageError) else item.taken()
+        size = 0 if isinstance(found, ImageError) else len(found.content or b"")
+        if run and (isinstance(found, ImageError) or carried + size > CONTENT_BYTES):
+            yield run
+            run, carried = [], 0
+        if isinstance(found, ImageError):
+            yield found
+        else:
+            run.append(found)
+            carried += size
+    if run:
+        yield run

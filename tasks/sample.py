@@ -18,14 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.errors import ImageError
 from shards.inputs import ShardInputs
 from shards.listing import list_directory
 from shards.names import SEPARATOR
 from shards.plan import PlanLog
 from shards.shard_ref import ShardRef
 from shards.sources.reading import stored_items
-from shards.stored import Stored
+from shards.stored import Item
 
 __all__ = ["Candidate", "Sample", "draw", "in_directory", "in_shards", "real_paths", "targets"]
 
@@ -58,8 +57,8 @@ class Candidate:
     offset: int = 0
     column: str | None = None
 
-    def stored(self) -> Stored | ImageError:
-        """Where its bytes are; reads those that do not lie in a file of this machine."""
+    def stored(self) -> Item:
+        """Where its bytes are; has those fetched that do not lie in a file of this machine."""
         size, mtime_ns, offset = (
             np.array([value]) for value in (self.size, self.mtime_ns, self.offset)
         )

@@ -30,7 +30,7 @@ from shards.inputs import ShardInputs
 from shards.predictions import ShardResults, Table, build_table
 from shards.shard_ref import ShardRef
 from shards.sources.reading import stored_items
-from shards.stored import Stored
+from shards.stored import Item
 from shards.upkeep import Missing
 from tasks.decision import Decision
 from tasks.decode_into import DecodeInto, Decoding
@@ -175,7 +175,7 @@ class ShardWork(Closing):
                 error.add_note(f"in shard {self._open[0][0].shard.id}")
             raise
 
-    def _items(self, shards: Sequence[ShardRef]) -> Iterator[Stored | ImageError]:
+    def _items(self, shards: Sequence[ShardRef]) -> Iterator[Item]:
         """Every missing image of every shard; opens a shard's sheet when its first is asked for."""
         for shard in shards:
             self._send(Started(shard=shard.id))
@@ -194,7 +194,7 @@ class ShardWork(Closing):
                     missing.inputs, image_column=self._job.settings.image_column
                 )
 
-    def _take(self, batch: Batch[Stored | ImageError, Decoding]) -> None:
+    def _take(self, batch: Batch[Item, Decoding]) -> None:
         taken = 0
         while taken < len(batch.items):
             wanted, sheet = self._open[0]

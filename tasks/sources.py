@@ -6,7 +6,7 @@ import os
 
 from shards.columns import recorded_columns
 from shards.kept import column_name
-from shards.listing import absolute
+from shards.sources.located import root_of
 from shards.sources.parse import open_sources
 from shards.sources.source import ListingOptions, Source
 from tasks.job import Job
@@ -38,7 +38,7 @@ def sources_of(job: Job) -> list[Source]:
         spill=job.tree.staging,
         image_column=settings.image_column,
         uri_column=settings.uri_column,
-        root=None if settings.root is None else absolute(os.fsencode(settings.root)),
+        root=None if settings.root is None else root_of(settings.root),
         keep=tuple(name for name in keep if name != ALL),
         keep_all=ALL in keep,
         present=tuple(name for name, _ in recorded_columns(job.tree).kept),

@@ -1,15 +1,21 @@
-"""A directory of images, or what a pattern finds in one; with metadata as Hugging Face has them."""
+"""A directory of images, or what a pattern finds in one; with metadata as Hugging Face has them.
+
+A prefix of a bucket is a directory too.
+"""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
+from shards.errors import SourceError
 from shards.inputs import InputBatch
-from shards.listing import list_directory
+from shards.listing import Listing, list_directory
+from shards.sources.bucket_listing import BucketListing
+from shards.sources.located import path_of
 from shards.sources.metadata import Metadata, metadata_files
+from shards.sources.objects import is_object
 from shards.sources.pattern import PathPattern, split_pattern
 from shards.sources.source import ListingOptions, Source
 
@@ -17,41 +23,48 @@ __all__ = ["DirectorySource", "GlobSource"]
 
 
 class DirectorySource(Source):
-    """The image files below a directory."""
+    """The image files below a directory.
+
+    Attributes:
+        listing: Of the directory.
+    """
 
     kind = "files"
 
     def __init__(
         self, path: bytes, given: str, options: ListingOptions, pattern: PathPattern | None = None
     ) -> None:
-        """List this directory.
+        """List this directory; of a bucket, nothing is asked yet.
+
+        Args:
+            path: A directory, or the key of a prefix without a slash at its end.
+            given: What the user named.
+            options: How to list.
+            pattern: Only what matches it, below the directory.
 
         Raises:
             SourceError: It is missing, not a directory, cannot be read, or is the output.
         """
-        self._listing = list_directory(
-            path,
-            extensions=options.extensions,
-            recursive=options.recursive,
-            exclude=options.exclude,
-            pattern=pattern,
-        )
-        super().__init__(self._listing.root, given)
-        self.ignored = cast("Counter[str]", self._listing.ignored)
+        self.listing = _listing_of(path, options, pattern)
+        super().__init__(self.listing.root, given)
+        self.ignored = cast("Counter[str]", self.listing.ignored)
         self._options = options
 
     def _batches(self) -> Iterator[InputBatch]:
-        self._listing.limit = self.limit
+        self.listing.limit = self.limit
         files = metadata_files(self.root)
         if not files:
-            yield from self._listing
+            yield from self.listing
             return
         with Metadata(files, self._options) as metadata:
-            for batch in self._listing:
+            for batch in self.listing:
                 yield metadata.join(batch)
             self.kinds = metadata.kinds
             if self.limit is None and (unused := metadata.unused()):
                 self.ignored["metadata_without_image"] += unused
+
+    def _nothing_found(self) -> str:
+        return self.listing.nothing_found()
 
 
 class GlobSource(DirectorySource):
@@ -65,4 +78,31 @@ class GlobSource(DirectorySource):
         """
         directory, rest = split_pattern(text)
         pattern = PathPattern(rest, recursive=options.recursive)
-        super().__init__(os.fsencode(directory), text, options, pattern)
+        super().__init__(_fixed_part(directory, text), text, options, pattern)
+
+
+def _fixed_part(directory: str, text: str) -> bytes:
+    if text.count("/") > directory.count("/") > 0 and "://" in text and "://" not in directory:
+        raise SourceError(f"{text}: a pattern stands for keys, not for buckets. Name the bucket.")
+    return path_of(directory)
+
+
+def _listing_of(
+    path: bytes, options: ListingOptions, pattern: PathPattern | None
+) -> Listing | BucketListing:
+    if is_object(path) and b"://" in path:
+        return BucketListing(
+            path,
+            suffixes=options.suffixes,
+            recursive=options.recursive,
+            excluded=options.exclude,
+            pattern=pattern,
+            spill=options.spill,
+        )
+    return list_directory(
+        path,
+        extensions=options.extensions,
+        recursive=options.recursive,
+        exclude=options.exclude,
+        pattern=pattern,
+    )

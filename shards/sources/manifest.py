@@ -4,7 +4,7 @@ Names are sorted outside of memory, so a manifest of ten million rows is planned
 What is named twice is one row, and counted. A file that is missing has its row too: its decoder
 says not_found.
 """
-# ruff: noqa: PTH113, PTH116, PTH118, PTH120 - pathlib refuses bytes
+# ruff: noqa: PTH118, PTH120 - pathlib refuses bytes
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from shards.errors import ArchiveError, SourceError
 from shards.inputs import InputBatch, keys_of
-from shards.listing import absolute
 from shards.names import SEPARATOR, key_of, shown
-from shards.sources.schemes import scheme_of, store_of
+from shards.sources.located import are_files, attributes_of, opened_binary, tidy
+from shards.sources.objects import is_object, key_of_uri
+from shards.sources.schemes import check_scheme, scheme_of
 from shards.sources.sorting import Sorter
 from shards.sources.source import BATCH_ROWS, ListingOptions, Source, in_batches
 from shards.sources.tables import Blocks, Columns, list_blocks, table_blocks, table_errors
@@ -83,7 +84,7 @@ class ManifestSource(Source):
         if any(SEPARATOR in key or key[:1] != b"/" for key in keys):
             self._look_up_groups(keys, found, kept)
         else:
-            found[:2] = np.array([_attributes(key) for key in keys]).T
+            found[:2] = attributes_of(keys)
         rows = InputBatch(keys, found[0], found[1], found[2], batch.extras)
         return rows if kept.all() else InputBatch.from_table(rows.to_table().filter(pa.array(kept)))
 
@@ -93,14 +94,10 @@ class ManifestSource(Source):
         """The same for members and objects; members of a damaged archive are not kept."""
         for place, group in groupby(range(len(keys)), key=lambda row: _place(keys[row])):
             rows = list(group)
-            if isinstance(place, str):
-                store = store_of(place.encode() + b"://")
-                found[0, rows], found[1, rows] = store.attributes([keys[row] for row in rows])
-            elif place is None:
-                for row in rows:
-                    found[:2, row] = _attributes(keys[row])
+            if isinstance(place, bool):
+                found[:2, rows] = attributes_of([keys[row] for row in rows])
             elif _ROW.fullmatch(keys[rows[0]][len(place) + 1 :]):
-                found[0, rows], found[1, rows] = _attributes(place)
+                found[:2, rows] = attributes_of([place])
             else:
                 try:
                     self._find_members(place, keys, rows, found)
@@ -112,7 +109,7 @@ class ManifestSource(Source):
         self, archive: bytes, keys: list[bytes], rows: list[int], found: NDArray[np.int64]
     ) -> None:
         found[2, rows] = MISSING
-        if not os.path.isfile(archive):
+        if not are_files([archive])[0]:
             return
         wanted = {keys[row]: row for row in rows}
         for table in archive_tables(archive, self._options, (b"",)):
@@ -162,7 +159,7 @@ def _blocks_of(list_: bytes | BinaryIO) -> Blocks:
     if not isinstance(list_, bytes):
         yield from list_blocks(list_)
         return
-    with table_errors(list_), open(list_, "rb") as file:
+    with table_errors(list_), opened_binary(list_) as file:
         yield from list_blocks(file)
 
 
@@ -183,7 +180,7 @@ def keys_from(values: pa.Array, root: bytes, table: str) -> list[bytes]:
     if b"\0" in together:
         odd = next(name for name in names if b"\0" in name)
         raise SourceError(f"{table} names {shown(odd)!r}, which holds a zero byte: correct it.")
-    if b"://" in together:
+    if b"://" in together or is_object(prefix):
         return [_key(name, prefix, table) for name in names]
     keys = [name if name[:1] == b"/" else prefix + name for name in names]
     if _UNTIDY.search(b"\n".join(keys).replace(b"\n", b"\0")) or b"/.\n" in together:
@@ -209,8 +206,8 @@ def _key(name: bytes, prefix: bytes, table: str) -> bytes:
     if scheme is None:
         return _tidy(name if name[:1] == b"/" else prefix + name)
     if scheme != "file":
-        store_of(name)
-        return name
+        check_scheme(name)
+        return key_of_uri(name, members=True)
     try:
         container, *member = key_of("file" + name[4:].decode("ascii")).split(SEPARATOR)
     except ValueError as error:
@@ -221,21 +218,11 @@ def _key(name: bytes, prefix: bytes, table: str) -> bytes:
     return SEPARATOR.join([_tidy(container), *member])
 
 
-def _tidy(path: bytes) -> bytes:
-    return absolute(path) if _UNTIDY.search(path) else path
+def _tidy(key: bytes) -> bytes:
+    return tidy(key) if _UNTIDY.search(key.partition(b"://")[2] or key) else key
 
 
-def _attributes(path: bytes) -> tuple[int, int]:
-    try:
-        status = os.stat(path)
-    except OSError:  # its row will say why it cannot be read
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
-
-
-def _place(key: bytes) -> bytes | str | None:
-    """The container of a member, the scheme of an object, None for a file."""
-    if key[:1] != b"/":
-        return scheme_of(key)
+def _place(key: bytes) -> bytes | bool:
+    """The container of a member; else whether it is an object, and no local file."""
     container, separator, _ = key.partition(SEPARATOR)
-    return container if separator else None
+    return container if separator else is_object(key)

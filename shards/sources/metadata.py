@@ -3,12 +3,13 @@
 It lies in the directory or in those directly below it (train/, test/), and names images relative to
 itself in `file_name`. It adds columns; which images there are, the directory says.
 """
-# ruff: noqa: PTH113, PTH118, PTH120 - pathlib refuses bytes
+# ruff: noqa: PTH118, PTH120 - pathlib refuses bytes
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import compress
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +20,10 @@ import pyarrow.compute as pc
 from shards.inputs import InputBatch
 from shards.kept import wider
 from shards.names import shown
+from shards.sources.bucket_listing import first_directories
+from shards.sources.located import are_files
 from shards.sources.manifest import keys_from, without_repeats
+from shards.sources.objects import is_object
 from shards.sources.sorting import Sorter
 from shards.sources.source import ListingOptions
 from shards.sources.tables import table_blocks
@@ -32,12 +36,8 @@ _COLUMNS = ("file_name", "*_file_name")
 
 def metadata_files(directory: bytes) -> list[bytes]:
     """Return the metadata of a directory: its own, or those of the directories below it."""
-    found = _metadata_in(directory)
-    if found:
-        return found
-    with os.scandir(directory) as entries:
-        below = sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
-    return [path for folder in below for path in _metadata_in(folder)]
+    found = _metadata_in([directory])
+    return found or _metadata_in(_directories_in(directory))
 
 
 class Metadata:
@@ -121,6 +121,21 @@ class Metadata:
         self._sorter.close()
 
 
-def _metadata_in(directory: bytes) -> list[bytes]:
-    paths = (os.path.join(directory, name) for name in _NAMES)
-    return [path for path in paths if os.path.isfile(path)][:1]
+def _directories_in(directory: bytes) -> list[bytes]:
+    if is_object(directory):
+        return first_directories(directory)
+    with os.scandir(directory) as entries:
+        return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _metadata_in(directories: Sequence[bytes]) -> list[bytes]:
+    """The first of the names in each directory that has one."""
+    paths = [os.path.join(directory, name) for directory in directories for name in _NAMES]
+    there = are_files(paths)
+    count = len(_NAMES)
+    starts = range(0, len(paths), count)
+    return [
+        path
+        for start in starts
+        for path in list(compress(paths[start : start + count], there[start : start + count]))[:1]
+    ]

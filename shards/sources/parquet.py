@@ -4,11 +4,9 @@ Hugging Face's Image is a struct of `bytes` and `path`; others have a column of 
 reads no image, only the footer and the columns that are kept; the bytes are read row group by row
 group when a shard is classified.
 """
-# ruff: noqa: PTH116 - pathlib refuses bytes
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -21,6 +19,7 @@ from shards.errors import ErrorKind, ImageError, SourceError
 from shards.inputs import InputBatch
 from shards.kept import wider
 from shards.names import SEPARATOR, shown
+from shards.sources.located import attributes_of, opened_arrow
 from shards.sources.source import BATCH_ROWS, ListingOptions, Source
 from shards.sources.tables import Columns, parquet_rows
 
@@ -75,8 +74,8 @@ class ParquetSource(Source):
     def _batches(self) -> Iterator[InputBatch]:
         for path in self._paths:
             try:
-                file = pq.ParquetFile(pa.OSFile(path))
-                status = os.stat(path)
+                size, mtime_ns = attributes_of([path])[:, 0].tolist()
+                file = pq.ParquetFile(opened_arrow(path))
             except FileNotFoundError as error:
                 raise SourceError(f"no such file: {shown(path)}.") from error
             except (OSError, pa.ArrowException) as error:
@@ -89,10 +88,10 @@ class ParquetSource(Source):
             start = 0
             for rows, extras in self._rows(path, file, columns):
                 keys = [row_key(path, row) for row in range(start, start + rows)]
-                size, mtime_ns = (
-                    np.full(rows, value, np.int64) for value in (status.st_size, status.st_mtime_ns)
+                sizes, times, offsets = (
+                    np.full(rows, value, np.int64) for value in (size, mtime_ns, 0)
                 )
-                yield InputBatch(keys, size, mtime_ns, np.zeros(rows, np.int64), extras)
+                yield InputBatch(keys, sizes, times, offsets, extras)
                 start += rows
             self.whole.add(path)
 
@@ -123,16 +122,21 @@ class ParquetSource(Source):
         )
 
 
-def contents(path: bytes, rows: Sequence[int], column: str | None) -> Iterator[bytes | ImageError]:
+def contents(
+    path: bytes, rows: Sequence[int], column: str | None, mtime_ns: int | None = None
+) -> Iterator[bytes | ImageError]:
     """Yield the bytes of some rows, or why they cannot be read.
 
     Args:
         path: A Parquet file.
         rows: Ascending.
+        mtime_ns: When the file was written that was planned; None for whatever is there.
         column: As for `image_column`.
     """
     try:
-        file = pq.ParquetFile(pa.OSFile(path), page_checksum_verification=True)
+        file = pq.ParquetFile(opened_arrow(path), page_checksum_verification=True)
+        if mtime_ns is not None and attributes_of([path])[1, 0] != mtime_ns:
+            raise ValueError("it has changed since it was listed: run again")
         name = image_column(file.schema_arrow, column)
         if name is None:
             raise ValueError("it has no column with images any more")

@@ -7,12 +7,12 @@
     shard-{000000..000099}.tar     tar archives, WebDataset's
     train-00000-of-00004.parquet   tables with image bytes, or with paths
     manifest.csv .tsv .jsonl       tables with paths
-    s3://bucket/prefix             what a store of objects holds (shards.sources.schemes)
+    s3://bucket/photos/            the same of objects, in all these forms
 
 Archives, tables of images and image files that are named together are one source each, so that what
 a shell makes of `*.tar` is the same as the pattern.
 """
-# ruff: noqa: PTH109, PTH112, PTH120, PTH122 - pathlib refuses bytes
+# ruff: noqa: PTH109, PTH120, PTH122 - pathlib refuses bytes
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shards.errors import SourceError
-from shards.listing import absolute, list_directory
-from shards.names import key_of, shown
+from shards.names import shown
 from shards.sources.braces import expanded, has_braces
 from shards.sources.directory import DirectorySource, GlobSource
+from shards.sources.located import directory_above, named_by, opened_arrow, path_of
 from shards.sources.manifest import FileSource, ListSource, ManifestSource
 from shards.sources.parquet import ParquetSource, image_column
+from shards.sources.path_kinds import PathKind, bucket_name, kinds_of
 from shards.sources.pattern import is_pattern
-from shards.sources.schemes import scheme_of, store_of
+from shards.sources.schemes import check_scheme, scheme_of
 from shards.sources.source import ListingOptions, Source
 from shards.sources.tables import table_errors
 from shards.sources.tar import TarSource
@@ -54,6 +54,8 @@ CONTAINERS: dict[InputFormat, tuple[bytes, ...]] = {
 }
 """How files of a format end; those of image files are the user's."""
 
+_SUFFIXES = tuple({suffix for group in CONTAINERS.values() for suffix in group})
+
 
 @dataclass(frozen=True, slots=True)
 class _Word:
@@ -61,11 +63,13 @@ class _Word:
 
     Attributes:
         given: As it was given.
-        path: Absolute.
+        path: Its key: absolute, without a slash at its end.
+        kind: What is there; None for a pattern.
     """
 
     given: str
     path: bytes
+    kind: PathKind | None
 
 
 def open_sources(
@@ -84,89 +88,92 @@ def open_sources(
 
     Raises:
         SourceError: One is not there, cannot be read, or is of no known kind.
+        StoreError: A store cannot be reached as configured.
     """
     sources: list[Source] = []
-    files: dict[InputFormat, list[_Word]] = defaultdict(list)
+    files: dict[tuple[InputFormat, bytes], list[_Word]] = defaultdict(list)
     for text in given:
-        scheme = scheme_of(text.encode("utf-8", "surrogateescape"))
         if text in STDIN:
             stream = stdin or sys.stdin.buffer
             sources.append(ListSource(stream, options.root or os.getcwdb(), "-", options))
-        elif scheme not in (None, "file"):
-            sources.append(store_of(os.fsencode(text)).source(text, options))
-        else:
-            name = text if scheme is None else os.fsdecode(_local(text))
-            for word in _words(text, name, options, format):
-                if os.path.isdir(word.path):
-                    _take_directory(word, options, format, sources, files)
-                elif is_pattern(word.given) and not os.path.lexists(word.path):
-                    sources.append(GlobSource(word.given, options))
-                else:
-                    files[_format_of(word, options, format)].append(word)
-    for kind, words in files.items():
+            continue
+        for word in _words(text, options, format):
+            if word.kind is PathKind.DIRECTORY:
+                words = _in_directory(word, options, format, sources)
+            elif word.kind is None:
+                sources.append(GlobSource(word.given, options))
+                words = []
+            else:
+                words = [word]
+            for each in words:
+                files[_format_of(each, options, format), bucket_name(each.path)].append(each)
+    for (kind, _), words in files.items():
         sources += _together(kind, words, options)
     return sources
 
 
-def _local(uri: str) -> bytes:
+def _words(given: str, options: ListingOptions, format: InputFormat) -> list[_Word]:
+    """Expand ranges, and patterns of containers."""
+    check_scheme(os.fsencode(given))
     try:
-        return key_of(uri)
+        name = named_by(given)
     except ValueError as error:
         raise SourceError(f"{error}. Percent-encode it, or give a path.") from error
-
-
-def _words(given: str, name: str, options: ListingOptions, format: InputFormat) -> list[_Word]:
-    """Expand ranges, and patterns of containers."""
-    path = absolute(os.fsencode(name))
-    if os.path.lexists(path):
-        return [_Word(given, path)]
+    suffixes = (*options.suffixes, *_SUFFIXES)
+    [kind] = kinds_of([name], suffixes)
+    if kind is not None:
+        return [_Word(given, path_of(name), kind)]
     names = expanded(name) if has_braces(name) else [name]
+    kinds = kinds_of(names, suffixes) if names != [name] else [kind]
     words = []
-    for each in names:
-        word = _Word(each, absolute(os.fsencode(each)))
-        if is_pattern(each) and not os.path.lexists(word.path):
+    for each, kind in zip(names, kinds, strict=True):
+        word = _Word(each, path_of(each), kind)
+        if kind is None and is_pattern(each):
             words += _matches(each, options, format) or [word]
-        elif os.path.lexists(word.path):
+        elif kind is not None:
             words.append(word)
         else:
-            of = f" of {given}" if each != given else ""
-            raise SourceError(
-                f"no such file or directory: {each}{of}. Give a directory, a pattern in quotes, "
-                "image files, .tar archives, .parquet files, or a .csv, .jsonl or .txt that names "
-                "images."
-            )
+            raise _nothing_there(each, given)
     return words
+
+
+def _nothing_there(name: str, given: str) -> SourceError:
+    of = f" of {given}" if name != given else ""
+    if scheme_of(os.fsencode(name)):
+        return SourceError(
+            f"no such object: {name}{of}; and nothing lies below it. Give a prefix, a pattern in "
+            "quotes, or objects: images, .tar archives, .parquet files, or a .csv, .jsonl or .txt "
+            "that names images. A % in a key is written %25."
+        )
+    return SourceError(
+        f"no such file or directory: {name}{of}. Give a directory, a pattern in quotes, "
+        "image files, .tar archives, .parquet files, or a .csv, .jsonl or .txt that names "
+        "images."
+    )
 
 
 def _matches(pattern: str, options: ListingOptions, format: InputFormat) -> list[_Word]:
     """The containers that a pattern matches; none where it is a pattern of images."""
-    suffixes = {suffix for group in CONTAINERS.values() for suffix in group}
     ends = os.path.splitext(os.fsencode(pattern))[1].lower()
-    wanted = CONTAINERS.get(format, ()) if format != "auto" else (ends,) if ends in suffixes else ()
+    wanted = (
+        CONTAINERS.get(format, ()) if format != "auto" else (ends,) if ends in _SUFFIXES else ()
+    )
     if not wanted:
         return []
     listed = GlobSource(pattern, replace(options, extensions=tuple(map(os.fsdecode, wanted))))
-    return [_Word(pattern, key) for batch in listed.batches() for key in batch.keys]
+    return [_Word(pattern, key, PathKind.FILE) for batch in listed.batches() for key in batch.keys]
 
 
-def _take_directory(
-    word: _Word,
-    options: ListingOptions,
-    format: InputFormat,
-    sources: list[Source],
-    files: dict[InputFormat, list[_Word]],
-) -> None:
-    """A directory of images, or of containers where that is said."""
+def _in_directory(
+    word: _Word, options: ListingOptions, format: InputFormat, sources: list[Source]
+) -> list[_Word]:
+    """A directory of images is a source; of containers where that is said, these are returned."""
     if format in ("auto", "files"):
         sources.append(DirectorySource(word.path, word.given, options))
-        return
-    listing = list_directory(
-        word.path,
-        extensions=[os.fsdecode(suffix) for suffix in CONTAINERS[format]],
-        recursive=options.recursive,
-        exclude=options.exclude,
-    )
-    files[format] += [_Word(word.given, key) for batch in listing for key in batch.keys]
+        return []
+    suffixes = tuple(map(os.fsdecode, CONTAINERS[format]))
+    listed = DirectorySource(word.path, word.given, replace(options, extensions=suffixes))
+    return [_Word(word.given, key, PathKind.FILE) for batch in listed.listing for key in batch.keys]
 
 
 def _format_of(word: _Word, options: ListingOptions, format: InputFormat) -> InputFormat:
@@ -196,7 +203,7 @@ def _kind_of_parquet(word: _Word, options: ListingOptions) -> InputFormat:
     if options.uri_column is not None:
         return "manifest"
     with table_errors(word.path):
-        schema = pq.read_schema(pa.OSFile(word.path))
+        schema = pq.read_schema(opened_arrow(word.path))
     has_images = options.image_column is not None or image_column(schema, None) is not None
     return "parquet" if has_images else "manifest"
 
@@ -209,7 +216,7 @@ def _together(kind: InputFormat, words: list[_Word], options: ListingOptions) ->
         given = f"{words[0].given} and {len(words) - 1} more"
     if kind == "manifest":
         return [_named_by(word, options) for word in words]
-    root = os.path.commonpath([os.path.dirname(path) for path in paths])
+    root = directory_above(paths)
     opened: dict[InputFormat, Callable[..., Source]] = {
         "webdataset": TarSource,
         "parquet": ParquetSource,

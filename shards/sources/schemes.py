@@ -1,38 +1,16 @@
-"""Which scheme of a URI is read by what; stores of objects register here."""
+"""Which schemes of URIs are read here."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from shards.errors import ImageError, SourceError
+from shards.bucket import SCHEMES
+from shards.errors import SourceError
 from shards.names import shown
-from shards.sources.source import ListingOptions, Source
 
-__all__ = ["STORES", "ObjectStore", "scheme_of", "store_of"]
+__all__ = ["check_scheme", "scheme_of"]
 
 _SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://")
-
-
-class ObjectStore(Protocol):
-    """What a store of objects must do to be a source."""
-
-    def source(self, given: str, options: ListingOptions) -> Source:
-        """List what a URI names: a prefix, or a pattern; checks it without listing."""
-
-    def attributes(self, keys: Sequence[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return size and mtime_ns of each object, 0 and 0 where there is none."""
-
-    def contents(self, keys: Sequence[bytes]) -> Iterator[bytes | ImageError]:
-        """Yield the objects' bytes, in order, fetched ahead in bounded numbers."""
-
-
-STORES: dict[str, Callable[[], ObjectStore]] = {}
-"""By scheme, as `s3`; called when a source names it."""
 
 
 def scheme_of(text: bytes) -> str | None:
@@ -41,8 +19,8 @@ def scheme_of(text: bytes) -> str | None:
     return match[1].decode().lower() if match else None
 
 
-def store_of(text: bytes) -> ObjectStore:
-    """Return what reads a URI.
+def check_scheme(text: bytes) -> None:
+    """See that something here reads a URI.
 
     Raises:
         SourceError: Nothing does.
@@ -53,7 +31,6 @@ def store_of(text: bytes) -> ObjectStore:
             f"{shown(text)}: web addresses are not read, for whoever names them would choose what "
             "this machine asks for. Download the images, or give s3:// or local paths."
         )
-    if scheme not in STORES:
-        known = ", ".join(f"{name}://" for name in ("file", *sorted(STORES)))
+    if scheme not in ("file", *SCHEMES):
+        known = ", ".join(f"{name}://" for name in ("file", *SCHEMES))
         raise SourceError(f"{shown(text)}: nothing reads {scheme}:// here. Known are {known}.")
-    return STORES[scheme]()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +16,7 @@ from shards.errors import ArchiveError, NoImagesError
 from shards.inputs import InputBatch
 from shards.kept import column_name
 from shards.names import SEPARATOR
+from shards.sources.objects import attributes, is_object
 from shards.within import within
 
 __all__ = ["BATCH_ROWS", "ListingOptions", "Source", "in_batches"]
@@ -126,16 +127,23 @@ class Source(ABC):
     def gone(self, keys: Sequence[bytes]) -> list[bool]:
         """Say which images, of those that were not listed, are no more.
 
-        What cannot be looked at, as a damaged archive or a bucket, has lost nothing.
+        What cannot be looked at, as a damaged archive, has lost nothing.
         """
-        return [self._is_gone(key) for key in keys]
+        containers = dict.fromkeys(key.partition(SEPARATOR)[0] for key in keys)
+        remote = [each for each in containers if is_object(each)]
+        missing = {
+            each
+            for each, found in zip(remote, attributes(remote), strict=True)
+            if isinstance(found, FileNotFoundError)
+        }
+        return [self._is_gone(key, missing) for key in keys]
 
-    def _is_gone(self, key: bytes) -> bool:
+    def _is_gone(self, key: bytes, missing: Collection[bytes]) -> bool:
         container, separator, _ = key.partition(SEPARATOR)
-        if container[:1] != b"/":
-            return False
         if separator and container in self.whole:
             return True
+        if is_object(container):
+            return container in missing
         try:
             os.lstat(container)
         except (FileNotFoundError, NotADirectoryError):

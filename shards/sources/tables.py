@@ -29,6 +29,7 @@ from shards.kept import (
     wider,
 )
 from shards.names import shown
+from shards.sources.located import opened_arrow, opened_binary
 from shards.sources.source import ListingOptions
 
 __all__ = [
@@ -189,7 +190,7 @@ def _path_column(
 def _csv_blocks(
     path: bytes, options: ListingOptions, candidates: Sequence[str]
 ) -> tuple[Columns, Blocks]:
-    with table_errors(path), open(path, "rb") as file:
+    with table_errors(path), opened_binary(path) as file:
         first = file.readline(1 << 20).decode("utf-8-sig")
     # Spreadsheets write semicolons where the comma is the decimal point.
     delimiter = max("\t" if path.lower().endswith(b".tsv") else ",;\t", key=first.count)
@@ -222,21 +223,21 @@ def _csv_reader(
 ) -> pyarrow.csv.CSVStreamingReader:
     reading = pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False)
     return pyarrow.csv.open_csv(
-        pa.OSFile(path), read_options=reading, parse_options=parsing, convert_options=converting
+        opened_arrow(path), read_options=reading, parse_options=parsing, convert_options=converting
     )
 
 
 def _json_blocks(
     path: bytes, options: ListingOptions, candidates: Sequence[str]
 ) -> tuple[Columns, Blocks]:
-    with table_errors(path), open(path, "rb") as file:
+    with table_errors(path), opened_binary(path) as file:
         first = enumerate(islice(file, _JSON_LOOK), start=1)
         found = (_json_row(path, number, line) for number, line in first if line.strip())
         names = list(dict.fromkeys(name for row in found for name in row))
     columns = Columns(shown(path), names, _path_column(path, names, options, candidates), options)
 
     def blocks() -> Blocks:
-        with table_errors(path), open(path, "rb") as file:
+        with table_errors(path), opened_binary(path) as file:
             rows: list[dict[str, Any]] = []
             for number, line in enumerate(file, start=1):
                 if line.strip():
@@ -279,7 +280,7 @@ def _parquet_blocks(
     path: bytes, options: ListingOptions, candidates: Sequence[str]
 ) -> tuple[Columns, Blocks]:
     with table_errors(path):
-        file = pq.ParquetFile(pa.OSFile(path))
+        file = pq.ParquetFile(opened_arrow(path))
     schema = file.schema_arrow
     chosen = _path_column(path, schema.names, options, candidates)
     columns = Columns(shown(path), schema.names, chosen, options)

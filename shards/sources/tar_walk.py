@@ -12,9 +12,7 @@ numbers. Nothing is ever written to a file system: names are labels.
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +20,9 @@ from enum import StrEnum
 from typing import NamedTuple
 from zlib import adler32
 
-from shards.errors import ArchiveError, SourceError
+from shards.errors import ArchiveError
 from shards.names import shown
+from shards.sources.random_access import RandomAccess, opened_at
 
 __all__ = ["Archive", "Member", "MemberKind", "opened", "walk"]
 
@@ -103,11 +102,10 @@ class Archive:
         mtime_ns: When it was last changed, nanoseconds since the epoch.
     """
 
-    def __init__(self, path: bytes, descriptor: int, status: os.stat_result) -> None:
-        self.mtime_ns = status.st_mtime_ns
+    def __init__(self, path: bytes, file: RandomAccess) -> None:
+        self.mtime_ns = file.mtime_ns
         self._path = path
-        self._descriptor = descriptor
-        self._size = status.st_size
+        self._file = file
 
     def members(self) -> Iterator[Member]:
         """Yield the members in the order of the archive.
@@ -118,11 +116,13 @@ class Archive:
             ArchiveError: It is damaged, or changed meanwhile; names archive, offset and reason.
         """
         try:
-            yield from _Walk(self._path, self._descriptor, self._size).members()
-            after = os.fstat(self._descriptor)
+            yield from _Walk(self._path, self._file).members()
+            has_changed = self._file.has_changed()
+        except BlockingIOError:
+            has_changed = True
         except OSError as error:
             raise ArchiveError(f"{shown(self._path)}: {error.strerror or error}") from error
-        if (self._size, self.mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if has_changed:
             raise ArchiveError(f"{shown(self._path)} was changed while it was read")
 
     def content(self, member: Member) -> bytes:
@@ -132,7 +132,7 @@ class Archive:
             ArchiveError: They cannot be read.
         """
         try:
-            return os.pread(self._descriptor, member.size, member.offset)
+            return self._file.pread(member.size, member.offset)
         except OSError as error:
             raise ArchiveError(f"{shown(self._path)}: {error.strerror or error}") from error
 
@@ -142,26 +142,13 @@ def opened(path: bytes) -> Iterator[Archive]:
     """Open an archive for the length of a block.
 
     Args:
-        path: A regular file.
+        path: A regular file, or an object.
 
     Raises:
         SourceError: It cannot be opened.
     """
-    try:
-        # A pipe of that name must not block us before it is seen to be one.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except OSError as error:
-        raise SourceError(
-            f"cannot read the archive {shown(path)}: {error.strerror}. Its images would be missing "
-            "from the table: restore it or make it readable, or leave it out."
-        ) from error
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{shown(path)} is no regular file: archives are read by offset.")
-        yield Archive(path, descriptor, status)
-    finally:
-        os.close(descriptor)
+    with opened_at(path) as file:
+        yield Archive(path, file)
 
 
 def walk(path: bytes) -> Iterator[Member]:
@@ -182,10 +169,10 @@ class _Extension:
 class _Walk:
     """One pass over the headers of an open archive."""
 
-    def __init__(self, path: bytes, descriptor: int, size: int) -> None:
+    def __init__(self, path: bytes, file: RandomAccess) -> None:
         self._path = path
-        self._descriptor = descriptor
-        self._size = size
+        self._file = file
+        self._size = file.size
         self._headers = 0
         self._spaced = 0  # whose checksum is written with leading spaces
 
@@ -232,7 +219,7 @@ class _Walk:
 
     def _window(self, at: int) -> bytes:
         """Read a header and what follows it."""
-        window = self._read(at, WINDOW)
+        window = self._file.pread(WINDOW, at)
         if len(window) < BLOCK:
             cut = "the archive ends without its end marker: it was cut off"
             raise self._damage(at, _compression(window) if at == 0 and window else cut)
@@ -263,7 +250,7 @@ class _Walk:
         limit = MAX_LONG_NAME if flag in b"LK" else MAX_PAX
         if size > limit:
             raise self._damage(data, f"an extended header claims {size} bytes")
-        text = self._read(data, _padded(size))
+        text = self._file.pread(_padded(size), data)
         if len(text) < _padded(size):
             raise self._damage(data, "the archive ends inside an extended header")
         if flag == b"L":
@@ -303,7 +290,7 @@ class _Walk:
         """Return where the data of an old GNU sparse file begin: behind further maps."""
         more = header[482]
         while more:
-            block = self._read(data, BLOCK)
+            block = self._file.pread(BLOCK, data)
             if len(block) < BLOCK:
                 raise self._damage(data, "the archive ends inside a header")
             more = block[504]
@@ -314,7 +301,7 @@ class _Walk:
         """See that two blocks of zeros are there, and nothing but zeros to the end of the file."""
         if at + 2 * BLOCK > self._size:
             raise self._damage(at, "the archive ends inside its end marker")
-        while chunk := os.pread(self._descriptor, _READ_BYTES, at):
+        while chunk := self._file.pread(_READ_BYTES, at):
             if content := chunk.lstrip(b"\0"):
                 raise self._damage(
                     at + len(chunk) - len(content),
@@ -324,16 +311,6 @@ class _Walk:
         # Leading spaces are one flipped bit away from leading zeros, with the same sum.
         if self._spaced and (self._spaced < self._headers or self._headers == 1):
             raise self._damage(0, "checksums are written in two ways, so one of them is damaged")
-
-    def _read(self, at: int, size: int) -> bytes:
-        """Read so many bytes, or as many as there are: network file systems return less at once."""
-        content = os.pread(self._descriptor, size, at)
-        while 0 < len(content) < size:
-            more = os.pread(self._descriptor, size - len(content), at + len(content))
-            if not more:
-                break
-            content += more
-        return content
 
     def _damage(self, at: int, reason: str) -> ArchiveError:
         return ArchiveError(f"{shown(self._path)}, offset {at} of {self._size}: {reason}")
