@@ -23,9 +23,12 @@ class Settings(ModelSettings):
 
     images: list[str] | str = Field(
         description="Directories, patterns in quotes, image files, .tar archives, .parquet files, "
-        "or tables (.csv .tsv .jsonl .parquet) and lists (.txt, - for standard input) of paths."
+        "or tables (.csv .tsv .jsonl .parquet) and lists (.txt, - for standard input) of paths; "
+        "local, s3:// or gs://."
     )
-    output: Text = Field(description="Directory for the table and the records of runs.")
+    output: Text = Field(
+        description="Directory, or s3://bucket/prefix, for the table and the records of runs."
+    )
     input_format: Literal["auto", "files", "webdataset", "parquet", "manifest"] = Field(
         default="auto",
         description="What the inputs are; auto tells by their names. With another value, a "
