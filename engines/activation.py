@@ -25,6 +25,7 @@ from engines.errors import InferenceError, ModelError
 from engines.graph import GraphInfo
 from engines.preprocess.spec import PreprocessSpec
 from engines.sampling import sample_outputs
+from engines.softmax_axis import refuse_wrong_axis
 from engines.wrap import Activation
 
 __all__ = ["Output", "Recognized", "Requested", "kind_of_rows", "recognize"]
@@ -161,10 +162,13 @@ def recognize(
 
     Raises:
         ModelError: What the user says would be done twice; the model is no classifier, or gives
-            percentages; or only a run could tell, and it does not run.
+            percentages; its softmax is not over the classes; or only a run could tell, and it does
+            not run.
     """
     output = _of_graph(model.graph, info.output_name)
     promised = output is not None and output.kind == "probabilities"
+    if promised:
+        refuse_wrong_axis(model.graph, info)
     if requested != "auto":
         if requested != "none" and output and output.kind in ("probabilities", "scores"):
             raise ModelError(

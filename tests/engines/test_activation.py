@@ -318,3 +318,10 @@ def test_a_single_column():
 def test_saturated_rows_of_zeros_and_ones_are_probabilities():
     assert kind_of_rows(np.eye(4)) == "probabilities"
     assert kind_of_rows(np.array([[0.0, 1.0]] * 8)) == "probabilities"
+
+
+def test_a_softmax_over_the_batch_is_refused_whoever_says_what():
+    model = ending_in("y = Softmax<axis = 0>(z)")
+    for requested in ("auto", "none"):
+        with pytest.raises(ModelError, match="over the images of a batch"):
+            found(model, requested=requested)
