@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.check import Check
+from engines.labels import is_placeholder
 from engines.model import Model, load_model
 from engines.ort_session import available_cores
 from engines.preprocess import HostTransform
@@ -71,7 +72,7 @@ def examine(settings: DoctorSettings) -> Examined:
     precision = backend.usual if settings.precision == "auto" else settings.precision
     with backend.open(precision, logits=True).classifier as classifier:
         info = classifier.info
-        checks = self_test(classifier, model, images)
+        checks = (_label_check(model), *self_test(classifier, model, images))
     if settings.images is not None:
         _log.info("Running %d images on the CPU, normalised in several ways", len(images))
         checks = (*checks, *check_suitability(model, images, targets_))
@@ -82,6 +83,21 @@ def examine(settings: DoctorSettings) -> Examined:
         precision=info.precision,
         device=info.device,
         checks=checks,
+    )
+
+
+def _label_check(model: Model) -> Check:
+    """Whether the labels say more than the number of a class."""
+    nameless = is_placeholder(model.labels)
+    shown = ", ".join([*model.labels[:2], *(["..."] if model.classes > 2 else [])])
+    return Check(
+        name="labels",
+        status="warning" if nameless else "passed",
+        measured=f"{'no names but' if nameless else 'named'} {shown}",
+        expected="a name for each class",
+        advice="Name them with --labels FILE, or put labels.txt beside the model"
+        if nameless
+        else "",
     )
 
 

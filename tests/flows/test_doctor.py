@@ -86,6 +86,18 @@ def test_without_images_the_models_behaviour_alone_is_tested(capsys):
     assert "pixel range" not in by_name(found["model"]["checks"])
 
 
+def test_classes_without_names_are_warned_of(capsys, tmp_path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"LABEL_{number}\n" for number in range(10)))
+    code, found = run(capsys, MODEL, "--labels", str(labels))
+    assert (code, found["status"]) == (0, "warnings")
+    check = by_name(found["model"]["checks"])["labels"]
+    assert (check["status"], check["measured"]) == ("warning", "no names but LABEL_0, LABEL_1, ...")
+    assert "--labels FILE" in check["advice"]
+    _, found = run(capsys, MODEL)
+    assert by_name(found["model"]["checks"])["labels"]["status"] == "passed"
+
+
 def test_wrong_flags_are_warned_of_and_end_with_0(capsys):
     wrong = ["--pixel-range", "0-1", "--mean", "0", "0", "0", "--std", "1", "1", "1"]
     code, found = run(capsys, MODEL, "--images", IMAGES, *wrong)
