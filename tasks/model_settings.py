@@ -14,7 +14,6 @@ from pydantic import Field, field_validator, model_validator
 
 from tasks.parameters import Parameters
 from tasks.values import (
-    MAX_BATCH,
     MAX_SIDE,
     BatchSize,
     ImageSize,
@@ -229,11 +228,6 @@ class ModelSettings(Parameters):
                 "saved: give save_embedding as well, or leave it out"
             )
         return self
-
-    @property
-    def batch_profile(self) -> Profile:
-        """`batch_size` as smallest, usual and largest."""
-        return profile_of(self.batch_size, MAX_BATCH)
 
     @property
     def image_profile(self) -> Profile | None:

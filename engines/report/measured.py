@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from engines.measure import Latency, Throughput
+from engines.report.kept_file import parsing
 
 __all__ = ["parse_throughput", "throughput_json"]
 
@@ -24,9 +25,7 @@ def parse_throughput(content: Mapping[str, Any]) -> Throughput:
     Raises:
         ValueError: It is something else, or of a later version.
     """
-    if content.get("format") != FORMAT:
-        raise ValueError(f"it is no throughput of format {FORMAT}")
-    try:
+    with parsing("throughput", content, FORMAT):
         height, width = content["image_size"]
         latency = content["latency_ms"]
         return Throughput(
@@ -38,5 +37,3 @@ def parse_throughput(content: Mapping[str, Any]) -> Throughput:
             cuda_graph=bool(content["cuda_graph"]),
             batches=int(content["batches"]),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"it is no throughput: {error!r}") from error

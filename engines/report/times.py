@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from engines.report.kept_file import parsing
+
 __all__ = ["LayerTimes", "parse_times"]
 
 FORMAT = 1
@@ -55,9 +57,7 @@ def parse_times(content: Mapping[str, Any]) -> LayerTimes:
     Raises:
         ValueError: It is something else, or of a later version.
     """
-    if content.get("format") != FORMAT:
-        raise ValueError(f"it is no profile of format {FORMAT}")
-    try:
+    with parsing("profile", content, FORMAT):
         times = LayerTimes(
             batch_size=int(content["batch_size"]),
             height=int(content["height"]),
@@ -67,8 +67,6 @@ def parse_times(content: Mapping[str, Any]) -> LayerTimes:
             milliseconds=tuple(map(float, content["milliseconds"])),
             batch_ms=float(content["batch_ms"]),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"it is no profile: {error!r}") from error
     if len(times.names) != len(times.milliseconds) or times.batch_ms <= 0:
         raise ValueError("its layers and their times do not match")
     return times

@@ -157,7 +157,7 @@ def test_a_file_gives_everything_and_keeps_its_types(tmp_path):
     assert request.settings.recursive is False
     assert request.settings.extensions == [".png"]
     assert request.settings.mean == (0.1, 0.2, 0.3)
-    assert request.settings.batch_profile == (1, 8, 16)
+    assert request.settings.batch_size == "1:8:16"
     assert request.manners.json is True
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from engines.profile import ShapeRange, parse_batch_size
 from tasks.model_settings import ModelSettings
 from tasks.settings import BuildSettings, Settings
 
@@ -56,10 +57,11 @@ def test_what_json_can_get_wrong_is_refused(wrong):
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [(8, (8, 8, 8)), ("8", (8, 8, 8)), ("1:8:16", (1, 8, 16)), ("4:4:4", (4, 4, 4))],
+    [(8, (1, 8, 8)), ("8", (1, 8, 8)), ("1:8:16", (1, 8, 16)), ("4:4:4", (4, 4, 4))],
 )
 def test_a_batch_size_is_one_number_or_three(given, expected):
-    assert Settings(**ASKED, batch_size=given).batch_profile == expected
+    asked = Settings(**ASKED, batch_size=given).batch_size
+    assert parse_batch_size(str(asked)) == ShapeRange(*expected)
 
 
 @pytest.mark.parametrize(
