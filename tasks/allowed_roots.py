@@ -61,7 +61,7 @@ class AllowedRoots:
         return self._has(os.path.realpath(_fixed(path))) if path and "\0" not in path else False
 
     def _has(self, place: str) -> bool:
-        return any(place == root or place.startswith(root.rstrip("/") + "/") for root in self.roots)
+        return any((place + "/").startswith(root.rstrip("/") + "/") for root in self.roots)
 
     def __str__(self) -> str:
         """For messages."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from engines.check import Check, Status, worst
@@ -89,7 +88,7 @@ def diagnose(settings: DoctorSettings) -> Diagnosis:
         *machine_checks(machine),
         *_runtime_checks(runtimes),
         cache_check(cache_folder(settings)),
-        *([] if output is None else [output_check(Path(output))]),
+        *([] if output is None else [output_check(output)]),
         prefect_check(),
     )
     found: Examined | None = None

@@ -29,7 +29,9 @@ class DoctorSettings(ModelSettings):
         "each label.",
     )
     output: Text | None = Field(
-        default=None, description="Directory for tables: see that it can be written."
+        default=None,
+        description="Directory or bucket for tables, as s3://bucket/prefix: see that it can be "
+        "written.",
     )
     backend: Literal["auto", "tensorrt", "onnxruntime"] = Field(
         default="auto",

@@ -114,6 +114,7 @@ class Summary:
     def lines(self) -> list[str]:
         """The summary for a person."""
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in self.errors_by_kind.items())
+        output = self.output.rstrip("/")
         lines = [
             self._first_line(),
             f"{self.images:,} images: {self.ok:,} ok, {self.errors:,} errors"
@@ -122,10 +123,10 @@ class Summary:
             *self._changes(),
             *gate_lines(self.precision or "", self.gate),
             *(f"Self-test: {c}." for c in self.self_test or () if c.status == "warning"),
-            f"Table: {self.output}/predictions   Record: {self.output}/runs/{self.run_id}/run.json",
+            f"Table: {output}/predictions   Record: {output}/runs/{self.run_id}/run.json",
         ]
         if self.errors:
-            lines.append(f"Errors: {self.output}/runs/{self.run_id}/errors.csv")
+            lines.append(f"Errors: {output}/runs/{self.run_id}/errors.csv")
         failed = [f"shard {shard}: {why}" for shard, why in self.failed_shards.items()]
         lines += [f"Failed, run again to retry: {text}" for text in failed[:MAX_FAILED]]
         if (left := len(failed) - MAX_FAILED) > 0:

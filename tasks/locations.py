@@ -28,6 +28,11 @@ LOCATIONS: dict[str, frozenset[str]] = {
 """Parameters of all commands that name files or directories, and schemes that they may have."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_ONE_SLASH = re.compile(r"(s3|gs):/(?!/)", re.IGNORECASE)
+"""A slip that would make a directory of that name."""
+
+_MEANT = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
+"""What other tools call a scheme, and what it is called here."""
 
 
 def check_locations(settings: Parameters, allowed: AllowedRoots | None) -> None:
@@ -52,6 +57,10 @@ def check_place(name: str, text: str, allowed: AllowedRoots | None) -> None:
     wanted = " or ".join(["expected a local path", *known])
     if "::" in text and "://" in text:
         raise SettingsError(f"{called}, {wanted}: file systems are not chained")
+    if _ONE_SLASH.match(text):
+        raise SettingsError(f"{called}, {wanted}: a URI has two slashes after its colon")
+    if scheme and (meant := _MEANT.get(scheme[1].lower())) in LOCATIONS[name]:
+        raise SettingsError(f"{called}, {wanted}: write it with {meant}://")
     if scheme and scheme[1].lower() not in LOCATIONS[name]:
         raise SettingsError(
             f"{called}, {wanted}: whoever names an address would choose what this machine asks for"

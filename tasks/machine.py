@@ -26,6 +26,8 @@ PACKAGES = (
     "cyclopts",
     "tensorrt",
     "cuda-python",
+    "obstore",
+    "boto3",
 )
 
 CGROUP = Path("/sys/fs/cgroup")

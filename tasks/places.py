@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 from engines.check import Check
+from shards.errors import ShardError
+from shards.trees import create_tree, is_remote
 
 __all__ = ["cache_check", "output_check"]
 
@@ -28,10 +30,44 @@ def cache_check(cache: Path) -> Check:
     return _writable("engine cache", store, kept if plans else "empty", "--engine-cache")
 
 
-def output_check(output: Path) -> Check:
-    """A directory for tables; nothing is made there, and nothing is left."""
-    kept = "there already" if output.is_dir() else "will be made"
-    return _writable("output", output, kept, "--output")
+def output_check(output: str) -> Check:
+    """A place for tables; nothing is made there, and nothing is left.
+
+    Args:
+        output: A directory, or `s3://bucket/prefix`.
+    """
+    if is_remote(output):
+        return _bucket_check(output)
+    folder = Path(output)
+    kept = "there already" if folder.is_dir() else "will be made"
+    return _writable("output", folder, kept, "--output")
+
+
+def _bucket_check(output: str) -> Check:
+    """A bucket: what a run asks of it before it begins, and room for files in the making."""
+    expected = "a bucket that these credentials may write to, whose store keeps to conditions"
+    try:
+        tree = create_tree(output)
+        kept = "there already" if tree.is_there() else "will be made"
+    except ShardError as error:
+        what, _, advice = str(error).rstrip(".").rpartition(". ")
+        return Check(
+            name="output",
+            status="failed",
+            measured=what or advice,
+            expected=expected,
+            advice=advice if what else "",
+        )
+    free = shutil.disk_usage(tree.staging).free
+    little = free < LITTLE_ROOM
+    return Check(
+        name="output",
+        status="warning" if little else "passed",
+        measured=f"{tree.root} ({kept}), conditions hold; {free / 2**30:,.1f} GiB free in "
+        f"{tree.staging} for files in the making",
+        expected=f"{expected}; {LITTLE_ROOM / 2**30:g} GiB free",
+        advice="Make room before a long run, or set TMPDIR" if little else "",
+    )
 
 
 def _writable(name: str, folder: Path, kept: str, option: str) -> Check:
