@@ -17,59 +17,20 @@ number of shards and plans, not of images.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from operator import lt
+from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
 
 from shards.errors import OutputError
+from shards.extension import Extension, PlanUpdate
 from shards.inputs import InputBatch, ShardInputs
 from shards.output import OutputTree
-from shards.plan_header import PlanHeader
 from shards.plan_index import PlanIndex
-from shards.planning import Planning, Prune
-from shards.revising import Revisions
+from shards.planning import Prune
 from shards.revision_file import present_rows
 from shards.shard_ref import ShardRef
 
 __all__ = ["PlanLog", "PlanUpdate", "Prune", "ShardRef", "work_key"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanUpdate:
-    """What one listing meant for the log.
-
-    Attributes:
-        new_plan: Number of the plan that was added for new images; None where all was covered.
-        revision: Number of the plan that was added for those below; None where nothing changed.
-        new_inputs: Images that no plan had.
-        covered: Images that earlier plans have.
-        changed: Those of them whose size or time is not the planned one, or that are back.
-        pruned: Images that earlier plans have, and that are gone.
-        shards: Every shard that holds a listed image, or lost one below the root, in order.
-        partly: By shard id, where not all images of a shard were listed: one bit for each row of
-            the plan, set where it was (numpy.packbits).
-    """
-
-    new_plan: int | None
-    revision: int | None
-    new_inputs: int
-    covered: int
-    changed: int
-    pruned: int
-    shards: tuple[ShardRef, ...]
-    partly: Mapping[str, bytes]
-
-    @property
-    def inputs(self) -> int:
-        """Images listed."""
-        return self.new_inputs + self.covered
-
-    @property
-    def absent(self) -> int:
-        """Images in these shards that were not listed: vanished, or outside this listing."""
-        return sum(shard.rows for shard in self.shards) - self.inputs
 
 
 class PlanLog:
@@ -88,42 +49,54 @@ class PlanLog:
         shard_size: int,
         run_id: str,
         prune: Prune | None = None,
+        found_work: Callable[[], None] = lambda: None,
     ) -> PlanUpdate:
         """Add a plan for those images that no plan holds, and one for those that changed.
 
         Args:
-            batches: Sorted by key, within and across; consumed once. If it raises, no plan is
-                added.
-            root: Key of the directory that file names are relative to.
+            batches: As for `Extension.add`.
+            root: As for `Extension.add`.
             shard_size: Rows of a new shard; the last may have fewer.
             run_id: Recorded in the plans.
-            prune: How to take out what is known below the root and not listed; None keeps it.
+            prune: As for `Extension.add`.
+            found_work: Called as soon as an image is found that is new or has changed, once or
+                more often.
 
         Raises:
             OutputError: The log cannot be read or written.
             SourceError: More images are gone than may be; no plan is added.
         """
+        with self.extending(shard_size=shard_size, run_id=run_id, found_work=found_work) as one:
+            one.add(batches, root=root, prune=prune)
+            return one.publish()[0]
+
+    def extending(
+        self, *, shard_size: int, run_id: str, found_work: Callable[[], None] = lambda: None
+    ) -> Extension:
+        """Begin to add plans for several listings, whose changes count together or not at all.
+
+        Args:
+            shard_size: As for `extend`.
+            run_id: As for `extend`.
+            found_work: As for `extend`.
+
+        Returns:
+            To be closed, which gives up what was not published.
+
+        Raises:
+            OutputError: The log cannot be read.
+        """
         if shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, not {shard_size}")
         self._index.refresh()
-        revisions = Revisions(
-            self._tree, self._index, run_id=run_id, tool_version=self._tool_version
+        return Extension(
+            self._tree,
+            self._index,
+            shard_size=shard_size,
+            run_id=run_id,
+            tool_version=self._tool_version,
+            found_work=found_work,
         )
-        with revisions:
-            planning = Planning(
-                tree=self._tree,
-                index=self._index,
-                revisions=revisions,
-                tool_version=self._tool_version,
-                root=root,
-                shard_size=shard_size,
-                run_id=run_id,
-                prune=prune,
-            )
-            header = planning.add_plan(_in_order(batches), list(self._index.plans.values()))
-            revision = revisions.publish()
-        self._index.forget()
-        return self._update(planning, header, revision)
 
     def read(self, shard: ShardRef) -> ShardInputs:
         """Return the images of a shard; decodes some thousand rows of its plan, not all.
@@ -185,21 +158,6 @@ class PlanLog:
                 "have rows already: restore it, or use an empty --output."
             )
 
-    def _update(
-        self, planning: Planning, header: PlanHeader | None, revision: int | None
-    ) -> PlanUpdate:
-        shards = {self._index.latest(*shard): bits for shard, bits in planning.listed.items()}
-        return PlanUpdate(
-            new_plan=header.plan if header else None,
-            revision=revision,
-            new_inputs=header.rows if header else 0,
-            covered=planning.covered,
-            changed=planning.changed,
-            pruned=planning.pruned,
-            shards=tuple(sorted(shards)),
-            partly={shard.id: bits for shard, bits in shards.items() if bits is not None},
-        )
-
 
 def work_key(shard: ShardRef, *, model_id: str, schema_version: str) -> str:
     """Return what a finished file must carry to count as done: SHA-256, hexadecimal.
@@ -209,15 +167,3 @@ def work_key(shard: ShardRef, *, model_id: str, schema_version: str) -> str:
     """
     text = f"nightshift work 1\n{shard.digest}\n{model_id}\n{schema_version}"
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _in_order(batches: Iterable[InputBatch]) -> Iterator[InputBatch]:
-    """Pass batches on, and see that they are what planning relies on."""
-    last = b""
-    for batch in batches:
-        if not batch.keys:
-            continue
-        if not (batch.keys[0] > last and all(map(lt, batch.keys, batch.keys[1:]))):
-            raise ValueError(f"keys are not in ascending byte order after {last!r}")
-        last = batch.keys[-1]
-        yield batch

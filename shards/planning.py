@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,8 +16,7 @@ from shards.output import OutputTree, output_errors
 from shards.plan_file import PlanFile, PlanWriter
 from shards.plan_header import PlanHeader
 from shards.plan_index import PlanIndex
-from shards.plan_pass import Gone, PlanPass
-from shards.revising import Revisions
+from shards.plan_pass import Gone, PlanPass, Sink
 
 __all__ = ["Planning", "Prune"]
 
@@ -45,21 +44,30 @@ class Prune:
 
 @dataclass(slots=True, kw_only=True)
 class Planning:
-    """One `PlanLog.extend` under way: what it was asked, and what it found so far."""
+    """One listing on its way: what was asked, and what was found so far.
+
+    Attributes:
+        revise: Takes the shards that have changed.
+        found_work: Called, once or more often, where an image is new or has changed.
+        covered: Images that plans hold.
+        changed: As in PlanUpdate.
+        pruned: As in PlanUpdate.
+        listed: By plan and ordinal, as in `PlanPass.listed`.
+    """
 
     tree: OutputTree
     index: PlanIndex
-    revisions: Revisions
+    revise: Sink
     tool_version: str
     root: bytes
     shard_size: int
     run_id: str
     prune: Prune | None
+    found_work: Callable[[], None]
     covered: int = 0
     changed: int = 0
     pruned: int = 0
     listed: dict[tuple[int, int], bytes | None] = field(default_factory=dict)
-    """By plan and ordinal, as in `PlanPass.listed`."""
 
     def add_plan(
         self, batches: Iterator[InputBatch], plans: list[PlanFile], *, attempt: int = 1
@@ -104,8 +112,7 @@ class Planning:
         """Compare a listing with plans: new images go to the writer, changes to the revisions."""
         gone = None if prune is None else prune.gone
         passes = [
-            PlanPass(plan, self.index, self.revisions.add, root=self.root, gone=gone)
-            for plan in plans
+            PlanPass(plan, self.index, self.revise, root=self.root, gone=gone) for plan in plans
         ]
         for batch in batches:
             new = self._take_covered(batch, passes)
@@ -135,5 +142,7 @@ class Planning:
             if len(passes) > MAX_PLANS_IN_MEMORY:
                 one.forget()
         new = int(np.count_nonzero(is_new))
+        if new or any(one.changed for one in passes):
+            self.found_work()
         self.covered += len(batch) - new
         return rows if new == len(batch) else rows.filter(pa.array(is_new))

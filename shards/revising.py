@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from shards.closing import Closing
 from shards.errors import OutputError
 from shards.output import OutputTree, StagedFile, output_errors
 from shards.plan_file import plan_metadata
@@ -24,8 +23,8 @@ __all__ = ["Revisions"]
 MAX_ATTEMPTS = 100
 
 
-class Revisions:
-    """Revisions of one planning: gathered in staging, then published as one plan.
+class Revisions(Closing):
+    """Revisions of some shards: gathered in staging, then published as one plan.
 
     Where another run revised a shard meanwhile, what this one found is put on top of that; of an
     image that both found changed, the log's word stays (the next listing sees whether it holds).
@@ -41,6 +40,10 @@ class Revisions:
         self._stack = ExitStack()
         self._draft: tuple[StagedFile, RevisionWriter] | None = None
         self._before: dict[tuple[int, int], ShardRef] = {}
+
+    def __contains__(self, shard: ShardRef) -> bool:
+        """Whether a revision of a shard was added."""
+        return (shard.plan, shard.ordinal) in self._before
 
     def add(self, before: ShardRef, root: bytes, rows: pa.Table) -> None:
         """Revise a shard.
@@ -113,15 +116,8 @@ class Revisions:
         with output_errors("write", self._tree.plans):
             return staged, self._stack.enter_context(RevisionWriter(staged.file))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Give up what was not published. Idempotent."""
         self._stack.close()
 
 

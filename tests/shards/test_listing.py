@@ -255,16 +255,22 @@ def test_a_directory_that_cannot_be_read_is_no_silent_loss(tmp_path, monkeypatch
 
 def test_a_file_without_attributes_is_no_silent_loss(tmp_path, monkeypatch):
     make(tmp_path, b"a.jpg", b"b.jpg")
-    monkeypatch.setattr(os, "stat", failing(os.stat, PermissionError, b"/b.jpg"))
+    monkeypatch.setattr(os, "stat", failing(os.stat, PermissionError, b"b.jpg"))
     with pytest.raises(SourceError, match=r"cannot read .*/b\.jpg"):
         listed(tmp_path)
 
 
 def test_what_vanishes_while_it_is_listed_is_counted(tmp_path, monkeypatch):
     make(tmp_path, b"a.jpg", b"b.jpg", b"sub/c.jpg")
-    monkeypatch.setattr(os, "stat", failing(os.stat, FileNotFoundError, b"/b.jpg"))
+    monkeypatch.setattr(os, "stat", failing(os.stat, FileNotFoundError, b"b.jpg"))
     monkeypatch.setattr(os, "scandir", failing(os.scandir, FileNotFoundError, b"/sub/"))
     assert listed(tmp_path) == ([b"a.jpg"], {IgnoredReason.VANISHED: 2})
+
+
+def test_a_directory_that_cannot_be_opened_again_is_listed_by_full_paths(tmp_path, monkeypatch):
+    make(tmp_path, b"a.jpg", b"sub/b.jpg")
+    monkeypatch.setattr(os, "open", failing(os.open, OSError, b"/"))
+    assert listed(tmp_path) == ([b"a.jpg", b"sub/b.jpg"], {})
 
 
 @pytest.mark.parametrize("extensions", [[], [""], ["."], [".jpg", ""]])

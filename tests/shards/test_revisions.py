@@ -71,6 +71,58 @@ def test_a_changed_image_revises_its_shard_alone(tree, log):
     assert list(tree.staging.iterdir()) == []
 
 
+def test_what_several_listings_found_changed_becomes_one_plan_at_the_end(tree, log):
+    extend(log, dict.fromkeys(range(9), 1))
+    with log.extending(shard_size=3, run_id="run") as extension:
+        assert extension.add(listing({0: 2, 1: 1, 20: 1}), root=ROOT) == 3
+        assert extension.add(listing({7: 2, 30: 1}), root=ROOT) == 2
+        assert now(tree) == expected(dict.fromkeys([*range(9), 20, 30], 1))
+        one, two = extension.publish()
+    assert (one.new_plan, two.new_plan) == (2, 3)
+    assert one.revision == two.revision == 4
+    assert (one.changed, two.changed) == (1, 1)
+    assert [shard.revision for shard in (*one.shards, *two.shards)] == [4, 0, 4, 0]
+    states = dict.fromkeys([*range(9), 20, 30], 1) | {0: 2, 7: 2}
+    assert now(tree) == expected(states)
+    assert list(tree.staging.iterdir()) == []
+
+
+def test_listings_that_change_the_same_shard_both_count(tree, log):
+    extend(log, dict.fromkeys(range(3), 1))
+    with log.extending(shard_size=3, run_id="run") as extension:
+        extension.add(listing({0: 2, 1: 3}), root=ROOT)
+        extension.add(listing({1: 3, 2: 4}), root=ROOT)
+        one, two = extension.publish()
+    assert one.shards == two.shards
+    assert now(tree) == expected({0: 2, 1: 3, 2: 4})
+    assert extend(log, {0: 2, 1: 3, 2: 4}).changed == 0
+
+
+def test_listings_that_find_the_same_change_make_one_plan_of_it(tree, log):
+    extend(log, {0: 1, 1: 1})
+    with log.extending(shard_size=3, run_id="run") as extension:
+        for _ in range(2):
+            extension.add(listing({0: 2, 1: 1}), root=ROOT)
+        one, two = extension.publish()
+    assert one.revision == two.revision == 2
+    assert one.shards == two.shards
+    assert now(tree) == expected({0: 2, 1: 1})
+
+
+def test_where_a_later_listing_has_lost_too_much_nothing_is_taken_out(tree, log):
+    extend(log, dict.fromkeys(range(4), 1), root=b"/data")
+    elsewhere = batches([b"/more/%d" % number for number in range(4)])
+    log.extend(elsewhere, root=b"/more", shard_size=3, run_id="run")
+    before = now(tree)
+    few = Prune(gone=all_gone, limit=0.3)
+    with log.extending(shard_size=3, run_id="run") as extension:
+        extension.add(listing({0: 2, 1: 1, 2: 1, 5: 1}), root=ROOT, prune=few)
+        with pytest.raises(SourceError, match="None was taken out"):
+            extension.add(batches([b"/more/0"]), root=b"/more", prune=few)
+    assert now(tree) == before | expected({5: 1})
+    assert list(tree.staging.iterdir()) == []
+
+
 def test_what_changes_back_is_the_shard_it_was(log):
     first = extend(log, {0: 1, 1: 1})
     extend(log, {0: 2, 1: 1})
