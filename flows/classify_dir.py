@@ -4,13 +4,18 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     # Read the command line first: importing Prefect takes longer than showing --help. And before
-    # that, start what takes longest, where it is sure to be wanted soon.
+    # that, start what takes longest, where it is likely to be wanted soon.
+    import gc
     import sys
     from contextlib import nullcontext
 
     from tasks.device_process import Standby
+    from tasks.foresight import expects_work
 
-    with Standby() if "--direct" in sys.argv else nullcontext() as standby:
+    directly = "--direct" in sys.argv
+    if directly:
+        gc.disable()  # until all is imported: imports make no garbage, only much to look through
+    with Standby(start=expects_work(sys.argv[1:])) if directly else nullcontext() as standby:
         from flows.classify_command import main
 
         raise SystemExit(main(standby=standby))

@@ -141,17 +141,37 @@ class DeviceProcess(Closing):
 class Standby(Closing):
     """A device process that starts before there is work for it; ended here unless it is taken."""
 
-    def __init__(self) -> None:
-        self._process: DeviceProcess | None = DeviceProcess()
+    def __init__(self, *, start: bool = True) -> None:
+        """Start it now, unless there may be no work at all."""
+        self._settings: Settings | None = None
+        self._process: DeviceProcess | None = None
+        self._is_over = False
+        if start:
+            self.start()
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a process that waits for work."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start the process, unless that was done. Work was found for it."""
+        if self._process is None and not self._is_over:
+            self._process = DeviceProcess(self._settings)
 
     def load(self, settings: Settings) -> None:
         """Say what to prepare for; once."""
+        self._settings = settings
         if self._process is not None:
             self._process.load(settings)
 
     def take(self) -> DeviceProcess | None:
-        """Hand the process over, to be closed by the caller; None where that was done before."""
+        """Hand the process over, to be closed by the caller.
+
+        None where that was done before, or it was not started; it never is after this.
+        """
         process, self._process = self._process, None
+        self._is_over = True
         return process
 
     def close(self) -> None:

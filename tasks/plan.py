@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from engines.labels import is_placeholder
@@ -25,8 +26,13 @@ __all__ = ["plan"]
 _log = logging.getLogger(__name__)
 
 
-def plan(job: Job) -> Plan:
+def plan(job: Job, found_work: Callable[[], None] | None = None) -> Plan:
     """List every source, extend the plan log, and look at what is finished already.
+
+    Args:
+        job: The request.
+        found_work: Called as soon as it is known that there is something to do, once or more often;
+            None where nobody waits for that.
 
     Raises:
         SourceError: A source cannot be read.
@@ -42,7 +48,10 @@ def plan(job: Job) -> Plan:
             ", ".join([*job.model.labels[:2], "..."]),
         )
     started = time.monotonic()
-    found = _list(job)
+    log = PlanLog(job.tree, tool_version=tool_version())
+    if found_work is not None and _is_unfinished(job, log):
+        found_work()
+    found = _list(job, log, found_work or (lambda: None))
     todo, done, unreadable = _sort_out(job, found)
     result = Plan(
         todo=todo,
@@ -59,6 +68,15 @@ def plan(job: Job) -> Plan:
     )
     _tell(result)
     return result
+
+
+def _is_unfinished(job: Job, log: PlanLog) -> bool:
+    """Tell from names alone, before anything is listed, whether there is work for sure."""
+    settings = job.settings
+    if settings.overwrite or settings.retry_errors:
+        return True
+    planned = {shard.id for shard in log.shards() if shard.rows}
+    return not planned or not planned <= job.tree.shard_ids(job.model.model_id)
 
 
 @dataclass(slots=True)
@@ -100,36 +118,33 @@ class _Found:
         self.pruned += update.pruned
 
 
-def _list(job: Job) -> _Found:
+def _list(job: Job, log: PlanLog, found_work: Callable[[], None]) -> _Found:
     """List every source, and plan what is new."""
-    log = PlanLog(job.tree, tool_version=tool_version())
     settings = job.settings
     found = _Found()
     nothing: NoImagesError | ArchiveError | None = None
-    for source in sources_of(job):
-        left = None if settings.limit is None else settings.limit - found.listed.total()
-        if left == 0:
-            break
-        try:
-            update = log.extend(
-                source.batches(left),
-                root=source.root,
-                shard_size=settings.shard_size,
-                run_id=job.run_id,
-                prune=prune_of(source, settings),
-            )
-        except (NoImagesError, ArchiveError) as error:
-            nothing = error if nothing is None or source.damaged else nothing
-            if not source.damaged:
-                # One of several: the others are classified, and this one is not passed over.
-                _log.warning("%s", error)
-        else:
+    with log.extending(
+        shard_size=settings.shard_size, run_id=job.run_id, found_work=found_work
+    ) as extension:
+        for source in sources_of(job):
+            left = None if settings.limit is None else settings.limit - found.listed.total()
+            if left == 0:
+                break
+            try:
+                found.listed[source.kind] += extension.add(
+                    source.batches(left), root=source.root, prune=prune_of(source, settings)
+                )
+            except (NoImagesError, ArchiveError) as error:
+                nothing = error if nothing is None or source.damaged else nothing
+                if not source.damaged:
+                    # One of several: the others are classified, and this one is not passed over.
+                    _log.warning("%s", error)
+            found.ignored.update(source.ignored)
+            found.damaged += source.damaged
+            for name, kind in source.kinds.items():
+                found.kept[name] = wider(found.kept.get(name), kind) or kind
+        for update in extension.publish():
             found.add(update)
-            found.listed[source.kind] += update.inputs
-        found.ignored.update(source.ignored)
-        found.damaged += source.damaged
-        for name, kind in source.kinds.items():
-            found.kept[name] = wider(found.kept.get(name), kind) or kind
     if not found.listed and nothing is not None:
         raise nothing
     return found
@@ -147,9 +162,10 @@ def _sort_out(
     todo: dict[ShardRef, int] = {}
     done: dict[ShardRef, FooterInfo] = {}
     unreadable: dict[ShardRef, str] = {}
-    for shard in sorted(found.shards.values()):
+    for shard, footer in files.footers(sorted(found.shards.values())):
         try:
-            footer = files.footer(shard)
+            if isinstance(footer, DamagedFileError):
+                raise footer
             if footer is None:
                 if shard.rows:
                     todo[shard] = shard.rows

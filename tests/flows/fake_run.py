@@ -68,7 +68,7 @@ def prepare(settings, run_id=None, allowed=None):
     return SimpleNamespace(settings=settings, run_id="fake")
 
 
-def plan(job):
+def plan(job, found_work=None):
     begin("plan", job.settings)
     logging.getLogger("tasks.plan").info("planned")
     if FAKE.get("prints"):
@@ -94,10 +94,18 @@ def finish(job, plan, outcome):
 
 
 class Standby:
+    def __init__(self, *, start=True):
+        pass
+
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
+        pass
+
+    is_started = False
+
+    def start(self):
         pass
 
     def load(self, settings):

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from flows.direct import run_directly
+from flows.session import Session
+from tasks import classify, device_process
+from tasks.settings import Settings
 from tests.flows.conftest import ROOT, clean_environment, processes_with
 
 
@@ -109,3 +114,28 @@ def test_the_process_that_was_started_early_ends_with_a_refused_command(tmp_path
     assert done.returncode == code
     assert "Traceback" not in done.stderr
     assert processes_with(str(tmp_path)) == []
+
+
+def test_a_finished_job_starts_no_device_process(tmp_path, monkeypatch):
+    started = []
+
+    class Counted(device_process.DeviceProcess):
+        def __init__(self, settings=None):
+            started.append(settings)
+            super().__init__(settings)
+
+    for module in (device_process, classify):
+        monkeypatch.setattr(module, "DeviceProcess", Counted)
+    example, images = ROOT / "examples/digits", tmp_path / "images"
+    shutil.copytree(example / "images/five", images)
+    settings = Settings(
+        images=str(images), model=str(example / "model"), output=str(tmp_path / "out")
+    )
+
+    assert run_directly(settings, Session()).rows_written > 0
+    assert len(started) == 1
+    assert run_directly(settings, Session()).rows_written == 0
+    assert len(started) == 1
+    shutil.copyfile(next((example / "images/four").iterdir()), images / "new.png")
+    assert run_directly(settings, Session()).rows_written == 1
+    assert len(started) == 2

@@ -52,6 +52,33 @@ def test_a_standby_that_nobody_takes_is_ended_at_once_and_leaves_nothing(setting
     assert not (tmp_path / "out").exists()
 
 
+def test_a_standby_without_work_starts_when_some_is_found_and_once(settings):
+    before = children()
+    with Standby(start=False) as standby:
+        standby.load(settings)
+        assert children() == before
+        assert not standby.is_started
+        standby.start()
+        standby.start()
+        assert standby.is_started
+        assert len(children() - before) == 1
+    standby.start()
+    assert children() == before
+
+
+def test_what_is_started_late_is_as_good(settings):
+    with Standby(start=False) as standby:
+        standby.load(settings)
+        job = prepare(settings)
+        work = plan(job, standby.start)
+        (pid,) = children()
+        outcome = classify(job, work, lambda progress: None, standby)
+    assert outcome.ready is not None
+    assert children() == set()
+    assert not Path(f"/proc/{pid}").exists()
+    assert finish(job, work, outcome).rows_written == 450
+
+
 def test_a_standby_is_ended_when_an_error_passes_by():
     before = children()
     with pytest.raises(ZeroDivisionError), Standby():

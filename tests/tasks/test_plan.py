@@ -6,7 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from shards.errors import OutputError
+from benchmarks.reliability.synthetic import write_shards
+from shards import listing
+from shards.errors import OutputError, SourceError
+from shards.plan import PlanLog
 from tasks.plan import plan
 from tasks.prepare import prepare
 from tasks.settings import Settings
@@ -87,3 +90,94 @@ def test_what_is_to_do_is_told_beside_all_that_was_listed(tmp_path, caplog):
     told = planned(caplog, level=logging.INFO, shard_size=2, **settings)[-1]
     assert told.startswith("3 images listed, 3 to do (")
     assert told.endswith("shards: 2 to do, 0 finished)")
+
+
+def found_while(monkeypatch, job):
+    """Plan; returns how many images had been listed whenever work was found."""
+    monkeypatch.setattr(listing, "BATCH_ROWS", 2)
+    listed, found = [0], []
+    batch = listing.Listing._batch
+
+    def counted(self, *columns):
+        made = batch(self, *columns)
+        listed[0] += len(made)
+        return made
+
+    monkeypatch.setattr(listing.Listing, "_batch", counted)
+    plan(job, lambda: found.append(listed[0]))
+    return found
+
+
+def finished(tmp_path, **settings):
+    """A job of six images that have their rows."""
+    folder(tmp_path / "photos", images=6)
+    job = prepared(
+        images=str(tmp_path / "photos"), output=str(tmp_path / "out"), shard_size=2, **settings
+    )
+    log = PlanLog(job.tree, tool_version="0.1.0")
+    write_shards(job.tree, log, list(plan(job).todo), model_id=job.model.model_id)
+    assert plan(job).todo == {}
+    return job
+
+
+def test_work_is_found_in_a_new_output_before_anything_is_listed(tmp_path, monkeypatch):
+    folder(tmp_path / "photos", images=6)
+    job = prepared(images=str(tmp_path / "photos"), output=str(tmp_path / "out"))
+    assert found_while(monkeypatch, job)[0] == 0
+
+
+def test_no_work_is_found_where_all_is_finished(tmp_path, monkeypatch):
+    assert found_while(monkeypatch, finished(tmp_path)) == []
+
+
+def test_work_that_was_left_is_found_before_anything_is_listed(tmp_path, monkeypatch):
+    job = finished(tmp_path)
+    next(iter(job.tree.files())).unlink()
+    assert found_while(monkeypatch, job)[0] == 0
+
+
+@pytest.mark.parametrize("option", ["overwrite", "retry_errors"])
+def test_finished_rows_that_are_asked_for_again_are_work_at_once(tmp_path, monkeypatch, option):
+    job = finished(tmp_path)
+    job = replace(job, settings=job.settings.model_copy(update={option: True}))
+    assert found_while(monkeypatch, job)[0] == 0
+
+
+def test_an_image_that_changed_is_work_as_soon_as_it_is_listed(tmp_path, monkeypatch):
+    job = finished(tmp_path)
+    (tmp_path / "photos/3.jpg").write_bytes(b"another")
+    assert found_while(monkeypatch, job)[0] == 4
+
+
+def test_a_new_image_is_work_as_soon_as_it_is_listed(tmp_path, monkeypatch):
+    job = finished(tmp_path)
+    (tmp_path / "photos/35.jpg").write_bytes(b"new")
+    assert found_while(monkeypatch, job)[0] == 6
+
+
+def test_an_image_that_is_gone_is_no_work_for_a_device(tmp_path, monkeypatch):
+    job = finished(tmp_path, prune=True)
+    (tmp_path / "photos/5.jpg").unlink()
+    assert found_while(monkeypatch, job) == []
+    assert plan(job).images_todo == 0
+
+
+def test_nothing_is_pruned_where_one_of_several_sources_has_lost_too_much(tmp_path):
+    for name in ("one", "two"):
+        folder(tmp_path / name, images=4)
+    settings = {
+        "images": [str(tmp_path / name) for name in ("one", "two")],
+        "output": str(tmp_path / "out"),
+        "prune": True,
+        "prune_limit": 0.5,
+    }
+    plan(prepared(**settings))
+    (tmp_path / "one/0.jpg").unlink()
+    for number in range(3):
+        (tmp_path / f"two/{number}.jpg").unlink()
+    job = prepared(**settings)
+    plans = list(job.tree.plans.iterdir())
+    with pytest.raises(SourceError, match=r"3 of the 4 images known below .*/two are gone"):
+        plan(job)
+    assert list(job.tree.plans.iterdir()) == plans
+    assert plan(prepared(**settings | {"prune_limit": 1.0})).pruned == 4
