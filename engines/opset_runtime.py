@@ -6,14 +6,16 @@ Apart from engines.opset, which a build process needs without ONNX Runtime.
 from __future__ import annotations
 
 import onnx.inliner
-import onnxruntime
 from onnx import ModelProto, defs
 
 from engines.graph import model_opset
 from engines.opset import fit_operators
-from engines.ort_session import newest_opset
+from engines.ort_session import newest_opset, runtime_version
 
 __all__ = ["settle_operators"]
+
+READ_BY_ALL = 21
+"""An opset that every ONNX Runtime since 1.20 reads: asking loads it, for nothing in most runs."""
 
 
 def settle_operators(model: ModelProto) -> None:
@@ -28,12 +30,14 @@ def settle_operators(model: ModelProto) -> None:
     """
     if model.functions:
         model.CopyFrom(onnx.inliner.inline_local_functions(model))
+    if model_opset(model) <= READ_BY_ALL:
+        return
     newest = newest_opset()
     if newest < model_opset(model) <= defs.onnx_opset_version():
         fit_operators(
             model,
             supports=lambda _: True,
             opset=newest,
-            parser=f"ONNX Runtime {onnxruntime.__version__}",
+            parser=f"ONNX Runtime {runtime_version()}",
             instead="a newer onnxruntime",
         )

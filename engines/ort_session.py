@@ -7,16 +7,12 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, defs, helper
 
 from engines.errors import InferenceError, ModelError
 
-__all__ = ["Session", "available_cores", "newest_opset"]
-
-VERSION: str = onnxruntime.__version__
-"""Of ONNX Runtime."""
+__all__ = ["Session", "available_cores", "newest_opset", "runtime_version"]
 
 Array = NDArray[Any]
 
@@ -41,6 +37,8 @@ class Session:
         Raises:
             ModelError: ONNX Runtime does not accept the graph.
         """
+        import onnxruntime  # which a run that only lists images does not need
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -79,6 +77,14 @@ class Session:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
             raise InferenceError(f"ONNX Runtime failed on {shapes}: {_line(error)}") from error
         return results
+
+
+def runtime_version() -> str:
+    """Of ONNX Runtime."""
+    import onnxruntime
+
+    version: str = onnxruntime.__version__
+    return version
 
 
 def available_cores() -> int:

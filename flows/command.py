@@ -199,7 +199,7 @@ def _config_file(app: App, commands: tuple[str, ...], options: ArgumentCollectio
 
 def _warn_of_unknown_variables() -> None:
     """A misspelt variable would be silently without effect."""
-    known = {PREFIX + name.upper() for name in every_option()} | {VARIABLE}
-    for name in sorted(os.environ):
-        if name.startswith(PREFIX) and name not in known:
-            logger.warning("the variable %s is set, but there is no such option", name)
+    ours = {name for name in os.environ if name.startswith(PREFIX)} - {VARIABLE}
+    known = {PREFIX + name.upper() for name in every_option()} if ours else set()
+    for name in sorted(ours - known):
+        logger.warning("the variable %s is set, but there is no such option", name)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.text import Text
 
 from flows.report import abandon
@@ -87,6 +85,9 @@ def log_to_stderr(level: str) -> Iterator[Console]:
 @contextlib.contextmanager
 def progress_bar(console: Console) -> Iterator[Callable[[Progress], None]]:
     """Show a bar while the caller reports; it is gone afterwards."""
+    from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn
+    from rich.progress import Progress as Bar
+
     columns: list[str | ProgressColumn] = [
         BarColumn(bar_width=None),
         MofNCompleteColumn(),

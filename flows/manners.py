@@ -8,12 +8,6 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 from cyclopts import Group, Parameter
 
-from tasks.doctor_settings import DoctorSettings
-from tasks.export_settings import ExportSettings
-from tasks.inspect_settings import InspectSettings
-from tasks.settings import BuildSettings, Settings
-from tasks.verify_settings import CompactSettings, VerifySettings
-
 __all__ = ["GROUP", "PREFIX", "Manners", "RunManners", "every_option", "parameters_of"]
 
 PREFIX = "NIGHTSHIFT_"
@@ -72,6 +66,12 @@ def parameters_of(kind: type[Manners]) -> list[inspect.Parameter]:
 
 def every_option() -> frozenset[str]:
     """The options of all commands: one file, or one set of variables, serves them all."""
+    from tasks.doctor_settings import DoctorSettings
+    from tasks.export_settings import ExportSettings
+    from tasks.inspect_settings import InspectSettings
+    from tasks.settings import BuildSettings, Settings
+    from tasks.verify_settings import CompactSettings, VerifySettings
+
     kinds = (
         *(Settings, BuildSettings, DoctorSettings, ExportSettings, InspectSettings),
         *(VerifySettings, CompactSettings),

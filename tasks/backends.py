@@ -18,7 +18,7 @@ from engines.features import import_tensorrt
 from engines.manifest import canonical_json
 from engines.model import Model
 from engines.onnx_runtime import OnnxRuntimeClassifier, processor_name
-from engines.ort_session import VERSION, available_cores
+from engines.ort_session import available_cores, runtime_version
 from engines.precision import apply_precision, precision_recipe
 from engines.profile import parse_batch_size
 from engines.quantize import Calibration
@@ -188,7 +188,7 @@ class CpuBackend:
             "graph": hashlib.sha256(self._model.graph).hexdigest(),
             "calibration": self._calibrate().digest,
             "precision": precision_recipe(precision),
-            "onnxruntime": VERSION,
+            "onnxruntime": runtime_version(),
             "processor": processor_name(),
         }
         key = hashlib.sha256(canonical_json(ingredients)).hexdigest()
