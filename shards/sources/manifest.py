@@ -16,7 +16,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from shards.errors import ArchiveError, SourceError
@@ -63,6 +62,8 @@ class ManifestSource(Source):
 
     def _sort(self, sorter: Sorter) -> None:
         """Read all names."""
+        import pyarrow.compute as pc  # takes 25 ms, and directories alone do not need it
+
         for values, extras in self._blocks:
             named = pc.greater(pc.binary_length(values).fill_null(0), 0)
             count = pc.sum(named).as_py() or 0
@@ -190,6 +191,8 @@ def keys_from(values: pa.Array, root: bytes, table: str) -> list[bytes]:
 
 def without_repeats(tables: Iterable[pa.Table], ignored: dict[str, int]) -> Iterator[pa.Table]:
     """Leave one row of each key, the first, and count the others; no key is in two tables."""
+    import pyarrow.compute as pc
+
     for table in tables:
         keys = table.column("key").combine_chunks()
         is_first = np.ones(len(keys), np.bool_)

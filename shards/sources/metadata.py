@@ -15,7 +15,6 @@ from typing import Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from shards.inputs import InputBatch
 from shards.kept import wider
@@ -74,6 +73,8 @@ class Metadata:
 
     def join(self, batch: InputBatch) -> InputBatch:
         """Return a batch with its extras; batches must come in order."""
+        import pyarrow.compute as pc  # takes 25 ms, and directories alone do not need it
+
         parts = [part for part in self._until(batch.keys[-1]) if len(part)]
         if not parts:
             return batch
@@ -100,6 +101,8 @@ class Metadata:
 
     def _until(self, key: bytes) -> Iterator[pa.Table]:
         """Take the rows up to a key."""
+        import pyarrow.compute as pc
+
         while self._ahead is not None:
             keys = self._ahead.column("key").combine_chunks()
             count = pc.sum(pc.less_equal(keys, key)).as_py() or 0
