@@ -28,6 +28,9 @@ LOCATIONS: dict[str, frozenset[str]] = {
 """Parameters of all commands that name files or directories, and schemes that they may have."""
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/]*@")
+"""What stands before it may be a secret."""
+
 _ONE_SLASH = re.compile(r"(s3|gs):/(?!/)", re.IGNORECASE)
 """A slip that would make a directory of that name."""
 
@@ -51,7 +54,8 @@ def check_locations(settings: Parameters, allowed: AllowedRoots | None) -> None:
 
 def check_place(name: str, text: str, allowed: AllowedRoots | None) -> None:
     """See that a parameter names what it may; raises as `check_locations` does."""
-    called = f"{name} (--{name.replace('_', '-')}): {text!r} given"
+    shown = _USER.sub(r"\1***@", text)
+    called = f"{name} (--{name.replace('_', '-')}): {shown!r} given"
     scheme = _SCHEME.match(text)
     known = sorted(f"{scheme}://" for scheme in LOCATIONS[name])
     wanted = " or ".join(["expected a local path", *known])
@@ -64,6 +68,11 @@ def check_place(name: str, text: str, allowed: AllowedRoots | None) -> None:
     if scheme and scheme[1].lower() not in LOCATIONS[name]:
         raise SettingsError(
             f"{called}, {wanted}: whoever names an address would choose what this machine asks for"
+        )
+    if _USER.match(text):
+        raise SettingsError(
+            f"{called}, {wanted}, without a user or password: parameters are recorded. Who we are "
+            "at a store is for the environment to say: AWS_ACCESS_KEY_ID, AWS_PROFILE and so on."
         )
     if allowed is not None and not allowed.cover(text):
         raise SettingsError(

@@ -165,6 +165,16 @@ def test_addresses_and_chains_are_refused_everywhere(monkeypatch, name, text):
         checked(Settings, {"images": "i", "model": "m", "output": "o", name: text})
 
 
+@pytest.mark.parametrize("scheme", ["s3", "gs", "https", "github"])
+def test_a_secret_in_an_address_is_refused_and_not_repeated(monkeypatch, scheme):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    given = f"{scheme}://AKIAEXAMPLE:hunter2@bucket/photos"
+    with pytest.raises(SettingsError, match=rf"'{scheme}://\*\*\*@bucket/photos'") as caught:
+        checked(Settings, {"images": given, "model": "m", "output": "o"})
+    assert "hunter2" not in str(caught.value)
+    assert "AKIAEXAMPLE" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", "abc", "g" * 64, "0" * 63, "0" * 65, f"sha256:{'0' * 64}"])
 def test_a_digest_is_64_hexadecimal_digits(text):
     with pytest.raises(UsageError, match=r"model_sha256 .* expected 64 hexadecimal digits"):
