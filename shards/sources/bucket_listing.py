@@ -20,7 +20,7 @@ from shards.inputs import InputBatch
 from shards.listing import IgnoredReason, why_nothing
 from shards.names import shown
 from shards.object_version import version_ns
-from shards.sources.objects import place_of
+from shards.sources.objects import attributes, place_of
 from shards.sources.pattern import PathPattern
 from shards.sources.sorting import Sorter
 from shards.sources.source import BATCH_ROWS, in_batches
@@ -116,7 +116,7 @@ class BucketListing:
         rows: list[ObjectMeta] = []
         handed = 0
         for page in self._pages():
-            rows += [meta for meta in page if self._is_meant(meta)]
+            rows += self._without_marks([meta for meta in page if self._is_meant(meta)])
             enough = self._in_order and self.limit is not None and handed + len(rows) >= self.limit
             if enough or len(rows) >= BATCH_ROWS:
                 yield self._batch(rows)
@@ -160,6 +160,23 @@ class BucketListing:
             return False
         self._last = path
         return self._names.is_meant(path[len(self._prefix) :])
+
+    def _without_marks(self, rows: list[ObjectMeta]) -> list[ObjectMeta]:
+        """Leave out marks of folders that are named like images, as `album.jpg/`.
+
+        obstore drops the slash, and then there is no such object. One without bytes may be one.
+        """
+        empty = [meta["path"] for meta in rows if meta["size"] == 0]
+        if not empty:
+            return rows
+        bucket = self._place.uri.encode() + b"/"
+        found = attributes([bucket + path.encode() for path in empty])
+        marks = {
+            path
+            for path, what in zip(empty, found, strict=True)
+            if isinstance(what, FileNotFoundError)
+        }
+        return [meta for meta in rows if meta["path"] not in marks]
 
     def _batch(self, rows: list[ObjectMeta]) -> InputBatch:
         bucket = self._place.uri.encode() + b"/"

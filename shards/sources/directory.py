@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
-from shards.errors import SourceError
 from shards.inputs import InputBatch
 from shards.listing import Listing, list_directory
 from shards.sources.bucket_listing import BucketListing
@@ -78,13 +77,7 @@ class GlobSource(DirectorySource):
         """
         directory, rest = split_pattern(text)
         pattern = PathPattern(rest, recursive=options.recursive)
-        super().__init__(_fixed_part(directory, text), text, options, pattern)
-
-
-def _fixed_part(directory: str, text: str) -> bytes:
-    if text.count("/") > directory.count("/") > 0 and "://" in text and "://" not in directory:
-        raise SourceError(f"{text}: a pattern stands for keys, not for buckets. Name the bucket.")
-    return path_of(directory)
+        super().__init__(path_of(directory), text, options, pattern)
 
 
 def _listing_of(

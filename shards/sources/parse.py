@@ -17,6 +17,7 @@ a shell makes of `*.tar` is the same as the pattern.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -119,6 +120,8 @@ def _words(given: str, options: ListingOptions, format: InputFormat) -> list[_Wo
         name = named_by(given)
     except ValueError as error:
         raise SourceError(f"{error}. Percent-encode it, or give a path.") from error
+    if "://" in name and not re.match(r"\w+://[^/*?\[{]+(/|$)", name):
+        raise SourceError(f"{given} names no bucket: expected s3://bucket/prefix or gs://bucket.")
     suffixes = (*options.suffixes, *_SUFFIXES)
     [kind] = kinds_of([name], suffixes)
     if kind is not None:
