@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from engines.ort_session import available_cores
 from shards.output import OutputTree
@@ -20,6 +21,9 @@ __all__ = ["VerifySummary", "opened_output", "verify"]
 
 EXIT_FINE = 0
 EXIT_WRONG = 1
+
+REQUESTS = 16
+"""To a bucket, at once."""
 
 MAX_LINES = 100
 """Findings that a person is shown; --json lists all."""
@@ -108,7 +112,7 @@ def verify(settings: VerifySettings) -> VerifySummary:
     table = check_table(
         tree,
         quick=settings.quick,
-        workers=settings.workers or available_cores(),
+        workers=settings.workers or _workers(tree, settings),
         advanced=_told(),
     )
     runs, of_runs = check_runs(tree)
@@ -127,6 +131,12 @@ def verify(settings: VerifySettings) -> VerifySummary:
         staging=leftovers(tree),
         findings=findings,
     )
+
+
+def _workers(tree: OutputTree, settings: VerifySettings) -> int:
+    """How many files at once: footers of a bucket are waited for, everything else is computed."""
+    waits = settings.quick and not isinstance(tree.root, Path)
+    return max(available_cores(), REQUESTS) if waits else available_cores()
 
 
 def opened_output(path: str) -> OutputTree:
