@@ -37,7 +37,7 @@ from benchmarks.reliability.stopped import Figures, report
 from benchmarks.reliability.trials import KINDS, Kind
 from tests.shards.nights import Night, World
 
-__all__ = ["main"]
+__all__ = ["Trial", "main"]
 
 WHEN: tuple[Interruption, ...] = ("stopped before", "stopped after")
 PATIENCE_S = 60.0
@@ -65,7 +65,7 @@ def main(
             for when, changing in product(WHEN, (False, True)):
                 label = f"{name}, {when} a request" + ", an image changes" * changing
                 figures[label] = each = Figures()
-                trial = _Trial(server, Path(folder), name, kind, when, changing=changing)
+                trial = Trial(server, Path(folder), name, kind, when, changing=changing)
                 request = 1
                 while trial.at(request, each):
                     request += every
@@ -74,7 +74,7 @@ def main(
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """What is tried at every request."""
 
     server: BucketServer

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Annotated
 
 import cyclopts
 
@@ -23,7 +24,11 @@ __all__ = ["main"]
 DEFAULT_SIZES = (100_000, 300_000, 1_000_000)
 
 
-def main(*, images: tuple[int, ...] = DEFAULT_SIZES, shard_size: int = 10_000) -> None:
+def main(
+    *,
+    images: Annotated[tuple[int, ...], cyclopts.Parameter(consume_multiple=True)] = DEFAULT_SIZES,
+    shard_size: int = 10_000,
+) -> None:
     """Print a table.
 
     Args:
