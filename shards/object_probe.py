@@ -13,7 +13,7 @@ from shards.object_path import ObjectPath
 from shards.object_write import create, update
 from shards.store_request import asked
 
-__all__ = ["is_anything_below", "prove_conditions"]
+__all__ = ["is_anything_below", "prove_conditions", "remedy_of"]
 
 _REMEDIES = {
     r"NoSuchBucket|^404": "There is no such bucket: create it, or correct the name or the endpoint",
@@ -39,6 +39,9 @@ _REMEDIES = {
         "finished files from there"
     ),
     r"^5|^409": "The store is overloaded, or out of order: run the same command later",
+    r"certificate is not trusted": (
+        "Set AWS_CA_BUNDLE or SSL_CERT_FILE to the certificate of who signed it"
+    ),
     r"^no answer": "Check AWS_ENDPOINT_URL, the network and its proxies",
 }
 """By what the reason matches, the first that does."""
@@ -52,6 +55,7 @@ _REMEDIES_GS = {
         "Check the credentials and their role: docs/object-stores.md lists the permissions that "
         "are needed"
     ),
+    r"certificate is not trusted": "Set SSL_CERT_FILE to the certificate of who signed it",
     r"^no answer": "Check the network and its proxies",
 }
 
@@ -115,14 +119,20 @@ def _answers(prefix: ObjectPath) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        own = _REMEDIES_GS if prefix.uri.startswith("gs:") else {}
-        remedy = next(
-            (
-                text
-                for rules in (own, _REMEDIES)
-                for rule, text in rules.items()
-                if re.search(rule, reason)
-            ),
-            "Check endpoint, region, credentials and network",
-        )
-        raise StoreError(f"cannot use {prefix}: {reason}. {remedy}.") from error
+        raise StoreError(
+            f"cannot use {prefix}: {reason}. {remedy_of(reason, prefix.uri)}."
+        ) from error
+
+
+def remedy_of(reason: str, uri: str) -> str:
+    """Say what is to be set where a store refuses, or does not answer.
+
+    Args:
+        reason: Of the OSError.
+        uri: Of the bucket, or of what is in it.
+    """
+    for rules in (_REMEDIES_GS if uri.startswith("gs:") else {}, _REMEDIES):
+        for rule, text in rules.items():
+            if re.search(rule, reason):
+                return text
+    return "Check endpoint, region, credentials and network"

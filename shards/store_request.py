@@ -22,6 +22,7 @@ _CAUSE = re.compile(r'(?:message|error): "([^"\n]+)"')
 _NOBODY = re.compile(r"//169\.254\.|/latest/api/token|/computeMetadata/|token request")
 """Where a client looks last for who it is."""
 
+_CERTIFICATE = re.compile(r"InvalidCertificate\(\s*(\w+)")
 _UNSENT = "error sending request"
 _LATE = ("TimedOut", "kind: Timeout")
 
@@ -113,6 +114,8 @@ def _cause(dump: str) -> str:
     """The innermost reason of a request that got no answer."""
     if any(word in dump for word in _LATE):
         return "it took too long"
+    if certificate := _CERTIFICATE.search(dump):
+        return f"its certificate is not trusted, {certificate[1]}"
     causes = _CAUSE.findall(dump)
     if causes:
         return str(causes[-1])

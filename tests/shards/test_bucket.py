@@ -21,6 +21,7 @@ from shards import bucket as bucket_module
 from shards.bucket import bucket_of
 from shards.errors import OutputError, StoreError
 from shards.object_path import ObjectPath
+from shards.store_request import reason_of
 from shards.trees import create_tree, is_remote, open_tree
 from tests.simulators.faults import Fault
 from tests.simulators.object_server import connected
@@ -145,6 +146,32 @@ def test_other_uris_are_taken_as_they_are(bucket, uri, shown):
     assert [str(path) for path in tree.runs.iterdir()] == [f"{shown}/runs/x"]
     assert (tree.root / "runs" / "x").read_bytes() == b"x"
     (tree.runs / "x").unlink()
+
+
+def test_reasons_are_cut_out_of_what_obstore_says():
+    unsent = (
+        "Generic S3 error: Error performing HEAD https://minio:9000/b/x in 1ms - HTTP error: error "
+        "sending request\n\nDebug source:\nGeneric {\n"
+    )
+    for dump, reason in {
+        "InvalidCertificate(\n    UnknownIssuer,\n": "its certificate is not trusted, UnknownIssuer",
+        'Os {\n code: 111, message: "Connection refused",\n': "Connection refused",
+        'ConnectError("dns error", Custom { error: "Name or service not known" })': (
+            "Name or service not known"
+        ),
+        "error: InvalidMessage(InvalidContentType)": "TLS is not understood there",
+        "kind: Timeout": "it took too long",
+        "hyper::Error(IncompleteMessage)": "the connection was lost",
+    }.items():
+        assert reason_of(OSError(unsent + dump)) == f"no answer from https://minio:9000: {reason}"
+    status = (
+        "Generic S3 error: ... - Server returned non-2xx status code: 400 Bad Request: <?xml ?>"
+    )
+    code = "<Error><Code>AuthorizationHeaderMalformed</Code><Message>the region is wrong.</Message>"
+    assert reason_of(OSError(f"{status}\n{code}\n\nDebug source: x")) == (
+        "400 AuthorizationHeaderMalformed: the region is wrong"
+    )
+    assert len(reason_of(OSError("x" * 10_000))) < 400
 
 
 def test_only_stores_are_remote():
