@@ -154,7 +154,7 @@ def test_reasons_are_cut_out_of_what_obstore_says():
         "sending request\n\nDebug source:\nGeneric {\n"
     )
     for dump, reason in {
-        "InvalidCertificate(\n    UnknownIssuer,\n": "its certificate is not trusted, UnknownIssuer",
+        "InvalidCertificate(\n UnknownIssuer,\n": "its certificate is not trusted, UnknownIssuer",
         'Os {\n code: 111, message: "Connection refused",\n': "Connection refused",
         'ConnectError("dns error", Custom { error: "Name or service not known" })': (
             "Name or service not known"
