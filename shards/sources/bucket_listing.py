@@ -19,6 +19,7 @@ from shards.errors import SourceError
 from shards.inputs import InputBatch
 from shards.listing import IgnoredReason, why_nothing
 from shards.names import shown
+from shards.object_probe import remedy_of
 from shards.object_version import version_ns
 from shards.sources.objects import attributes, place_of
 from shards.sources.pattern import PathPattern
@@ -336,4 +337,4 @@ def _unlistable(bucket: str, prefix: str, error: OSError) -> SourceError:
         )
     if isinstance(error, FileNotFoundError) or "NoSuchBucket" in reason:
         return SourceError(f"no such bucket: {bucket} ({reason}). Check its name.")
-    return SourceError(f"cannot list {prefix}: {reason}.")
+    return SourceError(f"cannot list {prefix}: {reason}. {remedy_of(reason, bucket)}.")

@@ -177,7 +177,7 @@ def fetch(wanted: Wanted) -> Stored | ImageError:
     try:
         return _fetched(wanted)
     except FileNotFoundError as error:
-        return ImageError(ErrorKind.NOT_FOUND, str(error.strerror))
+        return ImageError(ErrorKind.NOT_FOUND, f"there is no such object ({error.strerror})")
     except PermissionError as error:
         return ImageError(ErrorKind.PERMISSION_DENIED, str(error.strerror))
     except MemoryError:

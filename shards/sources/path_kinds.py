@@ -14,6 +14,7 @@ from enum import Enum
 
 from shards.bucket import FIRST
 from shards.errors import SourceError
+from shards.object_probe import remedy_of
 from shards.sources.braces import has_braces
 from shards.sources.bucket_listing import has_below
 from shards.sources.located import path_of
@@ -47,12 +48,12 @@ def kinds_of(names: Sequence[str], suffixes: tuple[bytes, ...]) -> list[PathKind
     if "://" not in names[0]:
         return [_local_kind(path_of(name)) for name in names]
     keys = [path_of(name) for name in names]
-    found = attributes([key for key in keys if bucket_name(key) != key], FIRST)
+    is_prefix = [n.endswith("/") or bucket_name(k) == k for n, k in zip(names, keys, strict=True)]
+    asked = [key for key, is_one in zip(keys, is_prefix, strict=True) if not is_one]
+    found = attributes(asked, FIRST)
     return [
-        PathKind.DIRECTORY
-        if bucket_name(key) == key
-        else _remote_kind(name, key, next(found), suffixes)
-        for name, key in zip(names, keys, strict=True)
+        PathKind.DIRECTORY if is_one else _remote_kind(name, key, next(found), suffixes)
+        for name, key, is_one in zip(names, keys, is_prefix, strict=True)
     ]
 
 
@@ -72,7 +73,7 @@ def _remote_kind(
 ) -> PathKind | None:
     ends_like_file = key.lower().endswith(suffixes)
     if isinstance(found, Attributes):
-        return PathKind.DIRECTORY if name.endswith("/") else PathKind.FILE
+        return PathKind.FILE
     if isinstance(found, PermissionError):
         # Who may not list is told the same of an object that is not there.
         return PathKind.FILE if ends_like_file else PathKind.DIRECTORY
@@ -81,10 +82,9 @@ def _remote_kind(
         if found.errno == errno.EINVAL and not ends_like_file and not is_pattern(name):
             raise SourceError(f"{at}.") from found
         if found.errno != errno.EINVAL:
-            raise SourceError(f"cannot look at {at}.") from found
+            remedy = remedy_of(str(found.strerror), name)
+            raise SourceError(f"cannot look at {at}. {remedy}.") from found
         return None
-    if name.endswith("/"):
-        return PathKind.DIRECTORY
     if ends_like_file or is_pattern(name) or has_braces(name):
         return PathKind.DIRECTORY if has_below(key) else None
     return PathKind.DIRECTORY
