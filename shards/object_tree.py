@@ -49,8 +49,8 @@ class ObjectTree(OutputTree):
     prefix: ObjectPath
 
     @classmethod
-    def create(cls, prefix: ObjectPath) -> ObjectTree:
-        """Prove that the store keeps to conditions, and make room for staging.
+    def create(cls, prefix: ObjectPath, *, proven: bool = False) -> ObjectTree:
+        """Prove that the store keeps to conditions, unless that was proven; make room for staging.
 
         Raises:
             OutputError: There is no room for staging.
@@ -61,7 +61,8 @@ class ObjectTree(OutputTree):
         with output_errors("make room for files in the making in", tree.staging):
             _make_own(tree.staging)
             remove_abandoned(tree.staging)
-        prove_conditions(prefix)
+        if not proven:
+            prove_conditions(prefix)
         return tree
 
     @property

@@ -17,11 +17,13 @@ def is_remote(text: str) -> bool:
     return bool(separator) and scheme.lower() in SCHEMES
 
 
-def create_tree(text: str) -> OutputTree:
+def create_tree(text: str, *, proven: bool = False) -> OutputTree:
     """Open an output for writing, and make it where it is missing.
 
     Args:
         text: A directory, or `s3://bucket/prefix`.
+        proven: Whether another process of this run has seen that the bucket is good: then a store
+            that fails for some seconds is no reason to give up.
 
     Raises:
         OutputError: It cannot be written, or not safely by two runs at once.
@@ -32,7 +34,7 @@ def create_tree(text: str) -> OutputTree:
     from shards.object_path import ObjectPath
     from shards.object_tree import ObjectTree
 
-    return ObjectTree.create(ObjectPath.of(text))
+    return ObjectTree.create(ObjectPath.of(text), proven=proven)
 
 
 def open_tree(text: str) -> OutputTree:

@@ -53,7 +53,7 @@ def prepare(
         model = load_model(model_request(settings))
     _check_list_sizes(settings, model)
     now = datetime.now(UTC)
-    tree = create_tree(settings.output)
+    tree = create_tree(settings.output, proven=run_id is not None)
     if run_id is None and settings.run_id is not None:
         refuse_used_run_id(tree, settings.run_id)
     job = Job(

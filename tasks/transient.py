@@ -21,11 +21,12 @@ PASSING = frozenset(
         errno.ENETRESET,
         errno.ENETUNREACH,
         errno.ENOBUFS,
+        errno.EREMOTEIO,
         errno.ESTALE,
         errno.ETIMEDOUT,
     }
 )
-"""What a network or a network file system gets over; a full disk or a missing file stays."""
+"""What a network, its file systems and object stores get over; a full disk or no file stays."""
 
 
 def may_pass(error: BaseException | None) -> bool:

@@ -102,6 +102,11 @@ def test_the_probe_leaves_nothing_and_survives_each_lost_answer(bucket):
     assert [key for key in bucket.blobs if key.startswith("probed/")] == []
 
 
+def test_what_one_process_of_a_run_has_seen_the_others_do_not_ask_again(bucket):
+    create_tree("s3://bucket/out", proven=True)
+    assert bucket.seen == []
+
+
 def test_who_may_not_remove_anything_can_write(bucket):
     bucket.faults[:] = [Fault("forbidden", lambda r: r.method == "DELETE", times=100)]
     tree = create_tree("s3://bucket/append-only")
