@@ -34,9 +34,9 @@ _REMEDIES = {
         "permissions that are needed"
     ),
     r"^501|NotImplemented": (
-        "The store does not know conditional writes, by which runs at once are kept from "
-        "overwriting each other's rows: update it, or write to a local --output and copy the "
-        "finished files from there"
+        "The store does not know what is asked of it, as conditional writes, by which runs at once "
+        "are kept from overwriting each other's rows: update it, or write to a local --output and "
+        "copy the finished files from there"
     ),
     r"^5|^409": "The store is overloaded, or out of order: run the same command later",
     r"certificate is not trusted": (
