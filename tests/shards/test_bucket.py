@@ -20,6 +20,7 @@ import pytest
 from shards import bucket as bucket_module
 from shards.bucket import bucket_of
 from shards.errors import OutputError, StoreError
+from shards.footer import read_footer
 from shards.object_path import ObjectPath
 from shards.store_request import reason_of
 from shards.trees import create_tree, is_remote, open_tree
@@ -317,6 +318,7 @@ def test_listings_say_what_is_there_and_nobody_asks_again(bucket):
 
 WAITS = """
 import sys, time
+from shards.footer import read_footer
 from shards.object_path import ObjectPath
 print("ready", flush=True)
 try:
@@ -349,3 +351,12 @@ def test_a_signal_ends_waiting_for_a_store():
             stdout, stderr = process.communicate(timeout=30)
     assert (stdout, stderr, process.returncode) == ("interrupted\n", "", 0)
     assert time.monotonic() - begun < 5
+
+
+def test_footers_are_waited_for_together(bucket):
+    tree = create_tree("s3://bucket/many")
+    paths = [tree.shard_path("m@1", f"p000001-{number:05d}") for number in range(64)]
+    bucket.delay_s = 0.02
+    begun = time.monotonic()
+    assert list(tree.ahead(read_footer, paths)) == [None] * 64
+    assert time.monotonic() - begun < 64 * 0.02 / 2
