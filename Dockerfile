@@ -27,7 +27,8 @@ COPY constraints.txt /tmp/
 # An environment of its own, at the same place as in the GPU image.
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     python -m venv /opt/nightshift \
-    && /opt/nightshift/bin/pip install --no-cache-dir -c /tmp/constraints.txt /wheel/*.whl
+    && /opt/nightshift/bin/pip install --no-cache-dir -c /tmp/constraints.txt \
+        "$(echo /wheel/*.whl)[s3]"
 
 ENV PATH=/opt/nightshift/bin:$PATH \
     PYTHONUNBUFFERED=1 \
@@ -62,7 +63,7 @@ RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \
     && export UV_PYTHON_INSTALL_DIR=/opt/python \
     && /tmp/uv/bin/uv venv --system-site-packages --python "$PYTHON" /opt/nightshift \
     && /tmp/uv/bin/uv pip install --no-cache --compile-bytecode --python /opt/nightshift \
-        -c /tmp/constraints.txt /wheel/*.whl "$CUDA_PYTHON" $TENSORRT_BINDINGS \
+        -c /tmp/constraints.txt "$(echo /wheel/*.whl)[s3]" "$CUDA_PYTHON" $TENSORRT_BINDINGS \
     && if [ -n "$TENSORRT_BINDINGS" ]; then \
         ln -s tensorrt_bindings "$(echo /opt/nightshift/lib/python3.*/site-packages)/tensorrt"; \
     fi \
