@@ -22,6 +22,7 @@ from enum import StrEnum
 import numpy as np
 
 from shards.errors import NoImagesError, SourceError
+from shards.file_statuses import FileStatuses
 from shards.inputs import InputBatch
 from shards.names import shown
 from shards.sources.pattern import PathPattern
@@ -134,9 +135,15 @@ class Listing:
         paths: list[bytes] = []
         sizes: list[int] = []
         mtimes: list[int] = []
-        for directory, names in self._directories():
-            for start in range(0, len(names), BATCH_ROWS):
-                self._stat(directory, names[start : start + BATCH_ROWS], paths, sizes, mtimes)
+        with FileStatuses() as statuses:
+            for directory, names in self._parts():
+                every = [directory + name for name in names]
+                if (known := statuses.of(every)) is None:
+                    self._stat(directory, names, paths, sizes, mtimes)
+                else:
+                    paths += every
+                    sizes += known[0]
+                    mtimes += known[1]
                 if limit is not None and self.listed + len(paths) >= limit:
                     left = limit - self.listed
                     yield self._batch(paths[:left], sizes[:left], mtimes[:left])
@@ -153,6 +160,12 @@ class Listing:
         self.listed += len(paths)
         offsets = np.zeros(len(paths), np.int64)
         return InputBatch(paths, np.array(sizes, np.int64), np.array(mtimes, np.int64), offsets)
+
+    def _parts(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
+        """Yield what `_directories` does, no more names at once than a batch has rows."""
+        for directory, names in self._directories():
+            for start in range(0, len(names), BATCH_ROWS):
+                yield directory, names[start : start + BATCH_ROWS]
 
     def _directories(self) -> Iterator[tuple[bytes, Sequence[bytes]]]:
         """Yield (directory with slash, sorted names of image files) in byte order of the paths.
@@ -198,7 +211,7 @@ class Listing:
                     elif pattern is not None and not self._is_meant(pattern, below, entry):
                         continue
                     elif entry.is_file(follow_symlinks=False):
-                        if name.lower().endswith(suffixes):
+                        if name.endswith(suffixes) or name.lower().endswith(suffixes):
                             files.append(name)
                         else:
                             ignored[IgnoredReason.SUFFIX] += 1
@@ -263,7 +276,7 @@ class Listing:
         sizes: list[int],
         mtimes: list[int],
     ) -> None:
-        """Append path, size and time of each file."""
+        """Append path, size and time of each file; count or name those that cannot be looked at."""
         with _opened(directory) as place:
             for name in names:
                 path = directory + name

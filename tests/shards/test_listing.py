@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shards import listing
+from shards import file_statuses, listing
 from shards.errors import NoImagesError, SourceError
 from shards.listing import IgnoredReason, list_directory
 
@@ -258,6 +258,55 @@ def test_a_file_without_attributes_is_no_silent_loss(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "stat", failing(os.stat, PermissionError, b"b.jpg"))
     with pytest.raises(SourceError, match=r"cannot read .*/b\.jpg"):
         listed(tmp_path)
+
+
+@pytest.fixture
+def many(tmp_path, monkeypatch):
+    """Twenty files, which are looked at five at a time by several threads."""
+    monkeypatch.setattr(file_statuses, "PART", 5)
+    names = [b"%02d.jpg" % number for number in range(19)] + [b"caf\xe9.jpg"]
+    for number, name in enumerate(names):
+        make(tmp_path, name)
+        path = os.path.join(os.fsencode(tmp_path), name)
+        os.truncate(path, number)
+        os.utime(path, ns=(0, 10**18 + number))
+    return names
+
+
+def test_files_that_several_threads_look_at_are_those_that_one_would_list(tmp_path, many):
+    with file_statuses.FileStatuses() as statuses:
+        paths = [os.path.join(os.fsencode(tmp_path), name) for name in many]
+        found = statuses.of(paths)
+        assert found == (list(range(20)), [10**18 + number for number in range(20)])
+        assert statuses.of(paths[:4]) is None
+    [batch] = list_directory(os.fsencode(tmp_path), extensions=[".jpg"])
+    assert batch.keys == paths
+    assert batch.sizes.tolist() == list(range(20))
+    assert batch.mtimes_ns.tolist() == found[1]
+
+
+def test_a_link_among_many_has_the_size_of_its_target(tmp_path, many):
+    (tmp_path / "19.jpg").symlink_to("18.jpg")
+    [batch] = list_directory(os.fsencode(tmp_path), extensions=[".jpg"])
+    assert batch.sizes.tolist()[18:20] == [18, 18]
+
+
+def test_where_one_of_many_cannot_be_looked_at_each_is_looked_at(tmp_path, many, monkeypatch):
+    with file_statuses.FileStatuses() as statuses:
+        assert statuses.of([os.fsencode(tmp_path) + b"/%02d.jpg" % n for n in range(20)]) is None
+        assert statuses.of([b"/dev/null/%02d.jpg" % number for number in range(20)]) is None
+        assert statuses.of([os.fsencode(tmp_path)] * 20) is None
+        assert statuses.of([b"/" + b"x" * 300] * 20) is None
+    read_names = listing.Listing._names
+
+    def vanishing(self, directory):
+        names = read_names(self, directory)
+        (tmp_path / "07.jpg").unlink()
+        return names
+
+    monkeypatch.setattr(listing.Listing, "_names", vanishing)
+    left = [name for name in many if name != b"07.jpg"]
+    assert listed(tmp_path) == (left, {IgnoredReason.VANISHED: 1})
 
 
 def test_what_vanishes_while_it_is_listed_is_counted(tmp_path, monkeypatch):
