@@ -46,6 +46,7 @@ class IgnoredReason(StrEnum):
     SUBDIRECTORY = "subdirectory"
     OUTPUT = "output"
     VANISHED = "vanished"
+    METADATA = "metadata_not_read"
 
 
 def list_directory(

@@ -14,32 +14,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shards.bucket import FIRST, ORDINARY, Patience, bucket_of
 from shards.errors import SourceError
 from shards.inputs import InputBatch
 from shards.listing import IgnoredReason, why_nothing
 from shards.names import shown
-from shards.object_probe import remedy_of
 from shards.object_version import version_ns
+from shards.sources.bucket_pages import LAST, has_below, is_sorted, pages
 from shards.sources.objects import attributes, place_of
 from shards.sources.pattern import PathPattern
 from shards.sources.sorting import Sorter
 from shards.sources.source import BATCH_ROWS, in_batches
-from shards.store_request import asked
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
 
-__all__ = ["BucketListing", "first_directories", "has_below", "pages"]
+__all__ = ["METADATA", "BucketListing"]
 
-PAGE = 1000
-"""Keys of one answer: as many as S3 gives."""
-
-_LAST = "/\U0010ffff"
-"""Behind what a directory holds."""
-
-_UNSORTED = "--x-s3"
-"""How the names of S3's directory buckets end, which list in no order."""
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+"""What Hugging Face's imagefolder puts beside images (shards.sources.metadata)."""
 
 
 class BucketListing:
@@ -95,7 +87,7 @@ class BucketListing:
         self._suffixes = suffixes
         self._recursive = recursive
         self._spill = spill
-        self._in_order = not self._place.uri.endswith(_UNSORTED)
+        self._in_order = is_sorted(self._place.uri)
         self._last = ""
         self.seen = 0
 
@@ -134,7 +126,7 @@ class BucketListing:
             for page in pages(self.root, after):
                 yield page
                 if self._in_order and self._is_closed(page):
-                    after = f"{self._prefix}{self._names.closed}{_LAST}"
+                    after = f"{self._prefix}{self._names.closed}{LAST}"
                     break
             else:
                 return
@@ -188,6 +180,10 @@ class BucketListing:
             np.zeros(len(rows), np.int64),
         )
 
+    def know_metadata(self) -> None:
+        """Metadata are read: tables of metadata further down add nothing, and are not missed."""
+        self._names.knows_metadata = True
+
     def nothing_found(self) -> str:
         """Say why there is no image."""
         if not self.seen:
@@ -204,6 +200,7 @@ class _Names:
 
     Attributes:
         closed: The last directory that is not entered.
+        knows_metadata: Whether metadata are read; else they are counted, as too many to look for.
     """
 
     def __init__(
@@ -215,6 +212,7 @@ class _Names:
         ignored: Counter[IgnoredReason],
     ) -> None:
         self.closed: str | None = None
+        self.knows_metadata = False
         self._suffixes = tuple(suffix.decode() for suffix in suffixes)
         self._recursive = recursive
         self._output = None if output is None else output.decode()
@@ -235,10 +233,15 @@ class _Names:
         elif self._pattern is not None and not self._pattern.matches(path.encode()):
             pass
         elif not name.lower().endswith(self._suffixes):
-            self._ignored[IgnoredReason.SUFFIX] += 1
+            self._ignored[self._why_no_image(path, name)] += 1
         else:
             return True
         return False
+
+    def _why_no_image(self, path: str, name: str) -> IgnoredReason:
+        if name in METADATA and path.count("/") == 1 and not self.knows_metadata:
+            return IgnoredReason.METADATA
+        return IgnoredReason.SUFFIX
 
     def _opens(self, directory: str) -> bool:
         parts = directory.split("/") if directory else []
@@ -263,78 +266,3 @@ class _Names:
         if not self._recursive:
             return IgnoredReason.SUBDIRECTORY
         return IgnoredReason.OUTPUT if path == self._output else None
-
-
-def pages(
-    prefix: bytes, after: str | None = None, patience: Patience = ORDINARY
-) -> Iterator[Sequence[ObjectMeta]]:
-    """Yield what the store lists below a prefix, 1,000 objects a request.
-
-    Args:
-        prefix: Key, without a slash at its end.
-        after: Key in the bucket behind which to begin.
-        patience: How long to wait for an answer.
-
-    Raises:
-        SourceError: It cannot be listed.
-    """
-    import obstore
-
-    place = place_of(prefix)
-    store = bucket_of(place.uri).store_with(patience)
-    stream = obstore.list(store, place.key or None, offset=after, chunk_size=PAGE)
-    end: Sequence[ObjectMeta] = ()
-    try:
-        while page := asked(shown(prefix), lambda: next(stream, end)):
-            yield page
-    except OSError as error:
-        raise _unlistable(place.uri, shown(prefix), error) from error
-
-
-def first_directories(prefix: bytes) -> list[bytes]:
-    """Return the directories among the first 1,000 entries directly below a prefix.
-
-    Raises:
-        SourceError: It cannot be listed.
-    """
-    found: list[bytes] = []
-    files = 0
-    after: str | None = None
-    start = len(place_of(prefix).key) + 1 if place_of(prefix).key else 0
-    while files + len(found) < PAGE:
-        page = next(pages(prefix, after), None)
-        if page is None:
-            break
-        for meta in page:
-            name, slash, _ = meta["path"][start:].partition("/")
-            directory = prefix + b"/" + name.encode()
-            files += not slash
-            if slash and directory not in found[-1:]:
-                found.append(directory)
-        last = page[-1]["path"]
-        inside = "/" in last[start:]
-        after = last[:start] + last[start:].partition("/")[0] + _LAST if inside else last
-    return found
-
-
-def has_below(prefix: bytes) -> bool:
-    """Whether any object's key begins with a key and a slash; does not wait for long.
-
-    Raises:
-        SourceError: It cannot be listed.
-        StoreError: The store cannot be reached as configured.
-    """
-    return next(pages(prefix, patience=FIRST), None) is not None
-
-
-def _unlistable(bucket: str, prefix: str, error: OSError) -> SourceError:
-    reason = error.strerror or str(error)
-    if "invalid path" in reason:
-        return SourceError(
-            f"cannot list {prefix}: {reason}. A key there has an empty part (//), '.', '..' or a "
-            "control character, for which obstore has no name; its image would be missing from the "
-            "table. Rename it, or give prefixes that leave it out."
-        )
-    if isinstance(error, FileNotFoundError) or "NoSuchBucket" in reason:
-        return SourceError(f"no such bucket: {bucket} ({reason}). Check its name.")
-    return SourceError(f"cannot list {prefix}: {reason}. {remedy_of(reason, bucket)}.")

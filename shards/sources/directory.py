@@ -55,6 +55,8 @@ class DirectorySource(Source):
         if not files:
             yield from self.listing
             return
+        if isinstance(self.listing, BucketListing):
+            self.listing.know_metadata()
         with Metadata(files, self._options) as metadata:
             for batch in self.listing:
                 yield metadata.join(batch)

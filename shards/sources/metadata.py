@@ -19,7 +19,8 @@ import pyarrow as pa
 from shards.inputs import InputBatch
 from shards.kept import wider
 from shards.names import shown
-from shards.sources.bucket_listing import first_directories
+from shards.sources.bucket_listing import METADATA
+from shards.sources.bucket_pages import first_directories
 from shards.sources.located import are_files
 from shards.sources.manifest import keys_from, without_repeats
 from shards.sources.objects import is_object
@@ -29,7 +30,7 @@ from shards.sources.tables import table_blocks
 
 __all__ = ["Metadata", "metadata_files"]
 
-_NAMES = (b"metadata.csv", b"metadata.jsonl", b"metadata.parquet")
+_NAMES = tuple(name.encode() for name in METADATA)
 _COLUMNS = ("file_name", "*_file_name")
 
 

@@ -16,7 +16,7 @@ from shards.bucket import FIRST
 from shards.errors import SourceError
 from shards.object_probe import remedy_of
 from shards.sources.braces import has_braces
-from shards.sources.bucket_listing import has_below
+from shards.sources.bucket_pages import has_below
 from shards.sources.located import path_of
 from shards.sources.objects import Attributes, attributes
 from shards.sources.pattern import is_pattern

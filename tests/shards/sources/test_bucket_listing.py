@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shards.errors import NoImagesError, SourceError
-from shards.sources import bucket_listing
+from shards.sources import bucket_listing, bucket_pages
 from tests.shards.sources.buckets import fill, keys_in, listed, opened
 
 # Names that sort around '/' (0x2f), hidden ones, and some that URIs have to encode.
@@ -45,7 +45,7 @@ def all_of(place: str) -> None:
 def test_a_prefix_is_listed_as_the_same_directory(
     bucket, monkeypatch, tree, recursive, pattern, page, rows
 ):
-    monkeypatch.setattr(bucket_listing, "PAGE", page)
+    monkeypatch.setattr(bucket_pages, "PAGE", page)
     monkeypatch.setattr(bucket_listing, "BATCH_ROWS", rows)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "t"
@@ -130,7 +130,7 @@ def test_limit_asks_for_no_more_than_it_needs(bucket, monkeypatch):
     bucket.blobs.clear()
     for number in range(50):
         bucket.put(f"p/{number:04d}.jpg", b"x", {})
-    monkeypatch.setattr(bucket_listing, "PAGE", 10)
+    monkeypatch.setattr(bucket_pages, "PAGE", 10)
     [source] = opened("s3://bucket/p/")
     monkeypatch.setattr(source.listing, "_is_meant", counted := Counted(source.listing._is_meant))
     assert len(listed(source, limit=5)) == 5
@@ -151,7 +151,7 @@ def test_long_hidden_directories_are_skipped(bucket, monkeypatch):
     for number in range(100):
         bucket.put(f"p/.hidden/{number:04d}.jpg", b"x", {})
     bucket.put("p/z.jpg", b"z", {})
-    monkeypatch.setattr(bucket_listing, "PAGE", 10)
+    monkeypatch.setattr(bucket_pages, "PAGE", 10)
     [source] = opened("s3://bucket/p")
     monkeypatch.setattr(source.listing, "_is_meant", counted := Counted(source.listing._is_meant))
     assert listed(source).keys == [b"s3://bucket/p/z.jpg"]
@@ -196,7 +196,7 @@ def test_a_store_that_lists_in_no_order_is_refused(photos, monkeypatch):
 
 def test_directory_buckets_are_sorted(photos, monkeypatch):
     unordered(photos, monkeypatch)
-    monkeypatch.setattr(bucket_listing, "_UNSORTED", "bucket")
+    monkeypatch.setattr(bucket_pages, "_UNSORTED", "bucket")
     [source] = opened("s3://bucket/photos", exclude=b"s3://bucket/photos/out")
     assert keys_in(listed(source).keys, "s3://bucket/photos") == {"a.jpg", "b.jpg", "sub/c.jpg"}
 
@@ -220,6 +220,38 @@ def test_directory_buckets_are_sorted(photos, monkeypatch):
 def test_mistakes_are_named(photos, given, error, words):
     with pytest.raises(error, match=words):
         all_of(given)
+
+
+def test_metadata_of_more_than_a_few_directories_are_counted_not_read(bucket):
+    bucket.blobs.clear()
+    for number in range(40):
+        bucket.put(f"p/{number:02d}/a.jpg", b"x", {})
+        bucket.put(f"p/{number:02d}/metadata.jsonl", b'{"file_name": "a.jpg", "id": 1}', {})
+    bucket.seen.clear()
+    [source] = opened("s3://bucket/p", keep=("id",))
+    assert listed(source).extras is None
+    assert dict(source.ignored) == {"metadata_not_read": 40}
+    assert len(bucket.seen) < 10
+    for number in range(32, 40):
+        del bucket.blobs[f"p/{number:02d}/metadata.jsonl"], bucket.blobs[f"p/{number:02d}/a.jpg"]
+    [source] = opened("s3://bucket/p", keep=("id",))
+    assert listed(source).extras.null_count == 0
+    assert dict(source.ignored) == {"suffix": 32}
+
+
+def test_a_store_that_does_not_begin_lists_where_it_is_asked_to_ends_the_run(bucket, monkeypatch):
+    bucket.blobs.clear()
+    for number in range(100):
+        bucket.put(f"p/.h/{number:03d}.jpg", b"x", {})
+    ordered = type(bucket).listing
+
+    def listing(store, query):
+        return ordered(store, {name: text for name, text in query.items() if name != "start-after"})
+
+    monkeypatch.setattr(type(bucket), "listing", listing)
+    monkeypatch.setattr(bucket_pages, "PAGE", 10)
+    with pytest.raises(SourceError, match="start-after"):
+        all_of("s3://bucket/p")
 
 
 def test_the_output_is_no_image(photos):
