@@ -5,7 +5,8 @@
 Images are asked for in their order, and begin to be fetched in it. What was announced and is not
 taken yet is at most ANNOUNCED_BYTES, or one image; of the others, nothing is in memory. Whoever
 adds never waits, so a batch that is still being gathered can stop nobody. What nobody waits for any
-more, as that of a run that was stopped, is forgotten.
+more, as that of a run that was stopped, is forgotten. Where all that was announced is held by
+somebody who does not take it, an image that is waited for is fetched all the same.
 """
 
 from __future__ import annotations
@@ -55,18 +56,19 @@ class Wanted:
 class Fetch:
     """An image on its way; let go of it, and it is forgotten."""
 
-    __slots__ = ("__weakref__", "_fetches", "_outcome", "_ready", "announced", "wanted")
+    __slots__ = ("__weakref__", "_fetches", "_outcome", "_ready", "announced", "begun", "wanted")
 
     def __init__(self, wanted: Wanted, fetches: Fetches) -> None:
         self.wanted = wanted
         self.announced = 0
+        self.begun = False
         self._fetches = fetches
         self._ready = threading.Event()
         self._outcome: Stored | ImageError | None = None
 
     def taken(self) -> Stored | ImageError:
         """Wait for the bytes and hand them over, once: they are the caller's then."""
-        self._fetches.go_on()
+        self._fetches.wait_for(self)
         self._ready.wait()
         outcome, self._outcome = self._outcome, None
         if outcome is None:
@@ -122,6 +124,7 @@ class Fetches:
         self._requests = requests
         self._most = announced_bytes
         self._waiting: deque[weakref.ref[Fetch]] = deque()
+        self._awaited: deque[weakref.ref[Fetch]] = deque()
         self._running = 0
         self._announced = 0
         self._lock = threading.Lock()
@@ -133,22 +136,34 @@ class Fetches:
         self.go_on()
         return fetch
 
+    def wait_for(self, fetch: Fetch) -> None:
+        """Somebody waits for an image from here on."""
+        with self._lock:
+            if not fetch.begun:
+                self._awaited.append(weakref.ref(fetch))
+        self.go_on()
+
     def go_on(self) -> None:
-        """Begin what there is room for."""
+        """Begin what there is room for, or else what is waited for."""
         with self._lock:
             while self.given_back:
                 self._announced -= self.given_back.popleft()
-            while self._waiting and self._running < self._requests:
-                fetch = self._waiting[0]()
-                if fetch is not None:
-                    size = max(fetch.wanted.size, 1)
-                    if self._announced and self._announced + size > self._most:
-                        return
-                    fetch.announced = size
-                    self._announced += size
-                    self._running += 1
-                    self._executor.submit(self._run, fetch)
-                self._waiting.popleft()
+            while self._running < self._requests and (fetch := _first(self._waiting)):
+                size = max(fetch.wanted.size, 1)
+                if self._announced and self._announced + size > self._most:
+                    break
+                self._begin(fetch)
+            # Nothing under way would end and come by here again: what is announced may be held by
+            # a batch that failed, or by one that waits for this image's thread.
+            if (fetch := _first(self._awaited)) and not self._running:
+                self._begin(fetch)
+
+    def _begin(self, fetch: Fetch) -> None:
+        fetch.begun = True
+        fetch.announced = max(fetch.wanted.size, 1)
+        self._announced += fetch.announced
+        self._running += 1
+        self._executor.submit(self._run, fetch)
 
     def _run(self, fetch: Fetch) -> None:
         fetch.arrive(self._read(fetch.wanted))
@@ -156,6 +171,16 @@ class Fetches:
         with self._lock:
             self._running -= 1
         self.go_on()
+
+
+def _first(waiting: deque[weakref.ref[Fetch]]) -> Fetch | None:
+    """The first that is not begun; those before it, and the forgotten, are dropped."""
+    while waiting:
+        fetch = waiting[0]()
+        if fetch is not None and not fetch.begun:
+            return fetch
+        waiting.popleft()
+    return None
 
 
 @cache

@@ -227,3 +227,24 @@ def test_a_generator_that_is_closed_early_leaves_nothing_behind(photo, bucket):
 
 def test_the_connection_is_made_once(photo):
     assert bucket_of("s3://bucket").store is bucket_of("s3://bucket/p/a.jpg").store
+
+
+@pytest.mark.parametrize("end", ["while it is fetched", "before it is taken", "never"])
+def test_what_somebody_holds_and_does_not_take_stops_nobody(executor, end):
+    reader = Reader()
+    queue = Fetches(reader, executor, announced_bytes=100)
+    held = queue.add(wanted(0, 90))
+    eventually(lambda: reader.running == 1)
+    if end != "while it is fetched":
+        reader.may_answer.set()
+        eventually(lambda: reader.running == 0)
+    awaited = queue.add(wanted(1, 90))
+    found = []
+    thread = threading.Thread(target=lambda: found.append(awaited.taken()), daemon=True)
+    thread.start()
+    eventually(lambda: queue._awaited or found)
+    if end != "never":
+        del held
+    reader.may_answer.set()
+    thread.join(10)
+    assert found == [Stored(awaited.wanted.key, content=awaited.wanted.key)]
