@@ -71,11 +71,14 @@ class ManifestSource(Source):
                 self.ignored["no_path"] += len(values) - count
                 values = values.filter(named)
                 extras = None if extras is None else extras.filter(named)
-            keys = keys_from(values, self.root, self.given)
+            keys = self._keys(values)
             nothing = np.zeros(len(keys), np.int64)
             sorter.add(InputBatch(keys, nothing, nothing, nothing, extras).to_table())
         if self._columns is not None:
             self.kinds = self._columns.kinds
+
+    def _keys(self, values: pa.Array) -> list[bytes]:
+        return keys_from(values, self.root, self.given)
 
     def _looked_up(self, batch: InputBatch) -> InputBatch:
         """Find size, time and place of each image; zeros where there is none."""
@@ -148,12 +151,16 @@ class FileSource(ManifestSource):
     def __init__(
         self, paths: list[bytes], root: bytes, given: str, options: ListingOptions
     ) -> None:
-        """Take these files, absolute paths."""
+        """Take these files, by their keys."""
         Source.__init__(self, root, given)
         starts = range(0, len(paths), BATCH_ROWS)
         parts = (pa.array(paths[start : start + BATCH_ROWS], pa.binary()) for start in starts)
         self._columns, self._blocks = None, ((part, None) for part in parts)
         self._options = options
+
+    def _keys(self, values: pa.Array) -> list[bytes]:
+        """They are keys: a `%` or `!` in one is that of a name, and not a URI's."""
+        return keys_of(values)
 
 
 def _blocks_of(list_: bytes | BinaryIO) -> Blocks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from urllib.parse import quote, unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -260,3 +261,12 @@ def test_images_outside_of_the_allowed_roots_are_refused(place):
     [source] = opened("s3://bucket/photos")
     source.allowed = ("s3://bucket/photos",)
     assert keys_in(listed(source).keys, "s3://bucket/photos") >= {"a.jpg", "b.png"}
+
+
+@pytest.mark.parametrize("name", ["a%41.jpg", "x!y.jpg", "100%25.jpg", "+ #?é.jpg"])
+def test_an_object_that_is_named_by_itself_is_that_object(bucket, name):
+    bucket.blobs.clear()
+    for key in (name, unquote(name), "aA.jpg", "x"):
+        bucket.put(key, key.encode(), {})
+    [source] = opened("s3://bucket/" + quote(name))
+    assert read(source) == {f"s3://bucket/{name}".encode(): name.encode()}
