@@ -56,7 +56,7 @@ def pages(
     end: Sequence[ObjectMeta] = ()
     try:
         while page := asked(shown(prefix), lambda: next(stream, end)):
-            if after is not None and page[0]["path"] <= after:
+            if after is not None and not _is_behind(page[0], after):
                 raise SourceError(
                     f"cannot list {shown(prefix)}: the store begins lists at their beginning "
                     "where it is asked to begin later (start-after)."
@@ -64,6 +64,12 @@ def pages(
             yield page
     except OSError as error:
         raise _unlistable(place.uri, shown(prefix), error) from error
+
+
+def _is_behind(meta: ObjectMeta, after: str) -> bool:
+    """Whether an object's key is greater; obstore drops the slash of a folder's mark."""
+    path = meta["path"]
+    return path > after or (meta["size"] == 0 and path + "/" > after)
 
 
 def first_directories(prefix: bytes) -> list[bytes]:

@@ -257,3 +257,26 @@ def test_a_store_that_does_not_begin_lists_where_it_is_asked_to_ends_the_run(buc
 def test_the_output_is_no_image(photos):
     with pytest.raises(SourceError, match="both the images and the output"):
         opened("s3://bucket/photos", exclude=b"s3://bucket/photos")
+
+
+def test_a_folder_mark_behind_a_long_directory_that_is_skipped_is_no_disorder(bucket, monkeypatch):
+    """`photos/.a/` sorts behind `photos/.a-b/x`, and obstore calls it `photos/.a`."""
+    monkeypatch.setattr("shards.sources.bucket_pages.PAGE", 3)
+    bucket.blobs.clear()
+    for number in range(9):
+        bucket.put(f"photos/.a-b/{number}.jpg", b"x", {})
+    bucket.put("photos/.a/", b"", {})
+    bucket.put("photos/z.jpg", b"x", {})
+    [source] = opened("s3://bucket/photos")
+    assert keys_in(listed(source).keys, "s3://bucket/photos") == {"z.jpg"}
+
+
+def test_a_folder_mark_at_the_end_of_a_page_does_not_end_the_search_for_metadata(
+    bucket, monkeypatch
+):
+    monkeypatch.setattr("shards.sources.bucket_pages.PAGE", 3)
+    bucket.blobs.clear()
+    for name in ("a/metadata.csv", "a/x.jpg", "b/", "b/metadata.csv", "b/y.jpg"):
+        bucket.put(f"photos/{name}", b"", {})
+    found = bucket_pages.first_directories(b"s3://bucket/photos")
+    assert found == [b"s3://bucket/photos/a", b"s3://bucket/photos/b"]
