@@ -10,7 +10,6 @@ import errno
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -21,6 +20,7 @@ from shards.names import SEPARATOR, shown
 from shards.object_path import ObjectPath
 from shards.object_reader import ObjectReader
 from shards.object_version import version_ns
+from shards.sources.request_threads import RequestThreads
 from shards.store_request import store_errors
 
 __all__ = [
@@ -143,11 +143,11 @@ def checked(found: Attributes | OSError) -> Attributes | None:
 
 
 @cache
-def _requests(_process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(REQUESTS, "objects")
+def _requests(_process: int) -> RequestThreads:
+    return RequestThreads(REQUESTS)
 
 
-def requests() -> ThreadPoolExecutor:
+def requests() -> RequestThreads:
     """The threads of this process that wait for answers."""
     return _requests(os.getpid())
 
