@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from shards.commit import write_run_record
@@ -24,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 UNFINISHED = ("failed", "interrupted")
 """A run of this status may be gone on with under its own name."""
+
+INTERRUPTED_S = 10.0
+"""So long an interrupted run waits for its record to come into a bucket: its store may be gone."""
 
 
 @dataclass(slots=True)
@@ -68,13 +73,36 @@ def failures_recorded(job: Job) -> Iterator[Known]:
     try:
         yield known
     except BaseException as error:
-        try:
-            write_run_record(
-                job.tree, job.run_id, record(job, known.plan, _failure(job, known, error))
-            )
-        except Exception as second:
-            _log.warning("the failed run could not be put on record: %s", second)
+        if _is_interruption(error) and not isinstance(job.tree.root, Path):
+            _put_on_record_in_time(job, known, error)
+        else:
+            _put_on_record(job, known, error)
         raise
+
+
+def _put_on_record_in_time(job: Job, known: Known, error: BaseException) -> None:
+    """Do not let whoever interrupts a run wait as long as an upload may take."""
+    put = threading.Thread(target=_put_on_record, args=(job, known, error), daemon=True)
+    put.start()
+    put.join(INTERRUPTED_S)
+    if put.is_alive():
+        _log.warning(
+            "the interrupted run could not be put on record: %s does not answer within %g s",
+            *(job.tree.root, INTERRUPTED_S),
+        )
+
+
+def _put_on_record(job: Job, known: Known, error: BaseException) -> None:
+    try:
+        write_run_record(job.tree, job.run_id, record(job, known.plan, _failure(job, known, error)))
+    except Exception as second:
+        _log.warning("the failed run could not be put on record: %s", second)
+
+
+def _is_interruption(error: BaseException) -> bool:
+    """Whether a signal ended the run."""
+    code = getattr(error, "exit_code", 1)
+    return isinstance(code, int) and code > 128
 
 
 def refuse_used_run_id(tree: OutputTree, run_id: str) -> None:
@@ -112,7 +140,7 @@ def _failure(job: Job, known: Known, error: BaseException) -> dict[str, Any]:
     text = str(error) if hasattr(error, "exit_code") else f"{type(error).__name__}: {error}"
     return {
         "run_id": job.run_id,
-        "status": "interrupted" if exit_code > 128 else "failed",
+        "status": "interrupted" if _is_interruption(error) else "failed",
         "exit_code": exit_code,
         "error": text,
         "model_id": job.model.model_id,
