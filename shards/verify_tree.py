@@ -112,7 +112,8 @@ def check_runs(tree: OutputTree) -> tuple[int, list[Finding]]:
     findings: list[Finding] = []
     records = 0
     with output_errors("read", tree.runs):
-        paths = sorted(folder / "run.json" for folder in tree.runs.iterdir())
+        folders = tree.runs.iterdir() if tree.runs.is_dir() else ()  # records may be cleared away
+        paths = sorted(folder / "run.json" for folder in folders)
         for found in tree.ahead(_check_run, paths):
             if found is not None:
                 records += 1

@@ -367,6 +367,11 @@ def test_records_of_runs_must_add_up(tree):
         assert [f.problem for f in check_runs(tree)[1]] == [Problem.DAMAGED_RECORD]
 
 
+def test_records_that_were_cleared_away_are_no_error(tree):
+    shutil.rmtree(tree.runs)
+    assert check_runs(tree) == (0, [])
+
+
 def test_leftovers_are_counted_with_their_age(tree):
     assert leftovers(tree).files == 0
     path = tree.staging / "p000001-00000.abc.inprogress"
