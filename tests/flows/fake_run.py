@@ -65,7 +65,8 @@ def begin(step: str, settings) -> None:
 
 def prepare(settings, run_id=None, allowed=None):
     begin("prepare", settings)
-    return SimpleNamespace(settings=settings, run_id="fake")
+    tree = SimpleNamespace(root=Path(settings.output))
+    return SimpleNamespace(settings=settings, run_id="fake", tree=tree)
 
 
 def plan(job, found_work=None):

@@ -316,8 +316,10 @@ def test_listings_say_what_is_there_and_nobody_asks_again(bucket):
     assert len(bucket.seen) == 2
 
 
+# A process that a shell starts in the background ignores SIGINT, and so do its children.
 WAITS = """
-import sys, time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from shards.footer import read_footer
 from shards.object_path import ObjectPath
 print("ready", flush=True)
@@ -348,7 +350,10 @@ def test_a_signal_ends_waiting_for_a_store():
         with connection:
             begun = time.monotonic()
             process.send_signal(signal.SIGINT)
-            stdout, stderr = process.communicate(timeout=30)
+            try:
+                stdout, stderr = process.communicate(timeout=30)
+            finally:
+                process.kill()
     assert (stdout, stderr, process.returncode) == ("interrupted\n", "", 0)
     assert time.monotonic() - begun < 5
 

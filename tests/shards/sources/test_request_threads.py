@@ -15,7 +15,10 @@ import pytest
 
 from shards.sources.request_threads import RequestThreads
 
+# A process that a shell starts in the background ignores SIGINT, and so do its children.
 HANGS = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from shards.sources.objects import attributes
 list(attributes([b"s3://bucket/%d" % n for n in range(100)]))
 """
