@@ -92,7 +92,8 @@ class Extension(Closing):
             batches: Sorted by key, within and across; consumed once. If it raises, no plan is
                 added.
             root: Key of the directory that file names are relative to.
-            prune: How to take out what is known below the root and not listed; None keeps it.
+            prune: How to take out what is known below the root and listed neither here nor by what
+                was added before; None keeps it.
 
         Returns:
             Images listed.
@@ -110,6 +111,7 @@ class Extension(Closing):
             shard_size=self._shard_size,
             run_id=self._run_id,
             prune=prune,
+            earlier=[earlier.listed for earlier, _ in self._added],
             found_work=self._found_work,
         )
         header = planning.add_plan(_in_order(batches), list(self._index.plans.values()))

@@ -8,7 +8,7 @@ own plan said.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,12 +18,16 @@ from numpy.typing import NDArray
 from shards.inputs import GONE, INPUT_SCHEMA, InputBatch
 from shards.plan_file import PlanFile
 from shards.plan_index import PlanIndex
+from shards.row_masks import unpacked
 from shards.shard_ref import ShardRef
 
-__all__ = ["Gone", "PlanPass", "Sink"]
+__all__ = ["Gone", "Listed", "PlanPass", "Sink"]
 
 Gone = Callable[[Sequence[bytes]], Sequence[bool]]
 """Says which of some images, which were not listed, are no more."""
+
+Listed = Mapping[tuple[int, int], bytes | None]
+"""By plan and ordinal, as in `PlanPass.listed`."""
 
 Sink = Callable[[ShardRef, bytes, pa.Table], None]
 """Takes a shard as it was, its root, and all of its rows as they are now."""
@@ -55,7 +59,14 @@ class PlanPass:
     """
 
     def __init__(
-        self, plan: PlanFile, index: PlanIndex, sink: Sink, *, root: bytes, gone: Gone | None
+        self,
+        plan: PlanFile,
+        index: PlanIndex,
+        sink: Sink,
+        *,
+        root: bytes,
+        gone: Gone | None,
+        earlier: Sequence[Listed] = (),
     ) -> None:
         """Begin a pass.
 
@@ -65,6 +76,7 @@ class PlanPass:
             sink: Called for every shard that has changed.
             root: Key of the directory that is listed whole.
             gone: Asked about images below the root that are not listed; None to keep them all.
+            earlier: What other listings of the run have named: that stays, gone or not.
         """
         self.listed: dict[int, bytes | None] = {}
         self.changed = self.known = self.pruned = 0
@@ -72,6 +84,7 @@ class PlanPass:
         self._index = index
         self._sink = sink
         self._gone = gone
+        self._earlier = earlier
         # A slash is followed by a zero in ASCII: the keys below the root are one range.
         self._below = root.rstrip(b"/") + b"/", root.rstrip(b"/") + b"0"
         self._number = 0
@@ -202,6 +215,8 @@ class PlanPass:
         there = _numbers(group.table, "size") != GONE
         self.known += int(np.count_nonzero(there[start:stop]))
         missing = start + np.flatnonzero(there[start:stop] & ~group.listed[start:stop])
+        if len(missing) and self._earlier:
+            missing = missing[~self._listed_earlier(group)[missing]]
         if len(missing) == 0:
             return
         names = keys.take(pa.array(missing)).to_pylist()
@@ -213,6 +228,18 @@ class PlanPass:
             [b""] * len(lost), np.full(len(lost), GONE), *np.zeros((2, len(lost)), np.int64)
         )
         group.changes.append((lost, nothing.to_table()))
+
+    def _listed_earlier(self, group: _Group) -> NDArray[np.bool_]:
+        """Return which rows of a group other listings of the run have named."""
+        named = np.zeros(len(group.rows), np.bool_)
+        for number, ordinal in enumerate(self._ordinals(group.rows)):
+            mine = named[number * self._shard_size : (number + 1) * self._shard_size]
+            shard = self._plan.header.plan, ordinal
+            for listed in self._earlier:
+                if shard in listed:
+                    bits = listed[shard]
+                    mine |= True if bits is None else unpacked(bits, mine)
+        return named
 
     def _add_emptied(self) -> None:
         """Name the shards that lost images below the root before: their files may not know."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -16,7 +16,7 @@ from shards.output import OutputTree, output_errors
 from shards.plan_file import PlanFile, PlanWriter
 from shards.plan_header import PlanHeader
 from shards.plan_index import PlanIndex
-from shards.plan_pass import Gone, PlanPass, Sink
+from shards.plan_pass import Gone, Listed, PlanPass, Sink
 
 __all__ = ["Planning", "Prune"]
 
@@ -48,6 +48,7 @@ class Planning:
 
     Attributes:
         revise: Takes the shards that have changed.
+        earlier: What other listings of the run have named: that is not pruned.
         found_work: Called, once or more often, where an image is new or has changed.
         covered: Images that plans hold.
         changed: As in PlanUpdate.
@@ -64,6 +65,7 @@ class Planning:
     run_id: str
     prune: Prune | None
     found_work: Callable[[], None]
+    earlier: Sequence[Listed] = ()
     covered: int = 0
     changed: int = 0
     pruned: int = 0
@@ -112,7 +114,8 @@ class Planning:
         """Compare a listing with plans: new images go to the writer, changes to the revisions."""
         gone = None if prune is None else prune.gone
         passes = [
-            PlanPass(plan, self.index, self.revise, root=self.root, gone=gone) for plan in plans
+            PlanPass(plan, self.index, self.revise, root=self.root, gone=gone, earlier=self.earlier)
+            for plan in plans
         ]
         for batch in batches:
             new = self._take_covered(batch, passes)

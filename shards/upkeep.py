@@ -92,7 +92,7 @@ class Upkeep:
             tree: The output.
             log: Its plans.
             model_id: Whose rows.
-            run_id: RowMask of this run are not computed again.
+            run_id: Rows of this run are not computed again.
             again: Which others are.
         """
         self._tree = tree

@@ -13,11 +13,13 @@ from shards.columns import recorded_columns
 from shards.errors import ArchiveError, DamagedFileError, NoImagesError
 from shards.footer import FooterInfo
 from shards.kept import TARGET, wider
-from shards.plan import PlanLog, PlanUpdate
+from shards.plan import PlanLog, PlanUpdate, Prune
 from shards.shard_ref import ShardRef
+from shards.sources.source import Source
 from tasks.explain import explain
 from tasks.job import Job, Plan
 from tasks.prune import prune_of
+from tasks.settings import Settings
 from tasks.sources import kept_names, sources_of
 from tasks.version import tool_version
 
@@ -126,13 +128,13 @@ def _list(job: Job, log: PlanLog, found_work: Callable[[], None]) -> _Found:
     with log.extending(
         shard_size=settings.shard_size, run_id=job.run_id, found_work=found_work
     ) as extension:
-        for source in sources_of(job):
+        for source, prune in _pruning_last(sources_of(job), settings):
             left = None if settings.limit is None else settings.limit - found.listed.total()
             if left == 0:
                 break
             try:
                 found.listed[source.kind] += extension.add(
-                    source.batches(left), root=source.root, prune=prune_of(source, settings)
+                    source.batches(left), root=source.root, prune=prune
                 )
             except (NoImagesError, ArchiveError) as error:
                 nothing = error if nothing is None or source.damaged else nothing
@@ -148,6 +150,15 @@ def _list(job: Job, log: PlanLog, found_work: Callable[[], None]) -> _Found:
     if not found.listed and nothing is not None:
         raise nothing
     return found
+
+
+def _pruning_last(sources: list[Source], settings: Settings) -> list[tuple[Source, Prune | None]]:
+    """Order sources such that those which prune know what the others have named.
+
+    A list may name a file that is gone: it has a row that says so, while the list names it.
+    """
+    pairs = [(source, prune_of(source, settings)) for source in sources]
+    return sorted(pairs, key=lambda pair: pair[1] is not None)
 
 
 def _sort_out(

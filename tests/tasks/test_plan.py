@@ -181,3 +181,24 @@ def test_nothing_is_pruned_where_one_of_several_sources_has_lost_too_much(tmp_pa
         plan(job)
     assert list(job.tree.plans.iterdir()) == plans
     assert plan(prepared(**settings | {"prune_limit": 1.0})).pruned == 4
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["list last", "list first"])
+def test_what_a_list_names_keeps_its_row_although_it_is_gone(tmp_path, order):
+    folder(tmp_path / "photos", images=4)
+    names = tmp_path / "list.txt"
+    names.write_text("photos/1.jpg\nphotos/never.jpg\n")
+    settings = {
+        "images": [str(tmp_path / "photos"), str(names)][::order],
+        "output": str(tmp_path / "out"),
+        "prune": True,
+    }
+    assert plan(prepared(**settings)).images_todo == 5
+    (tmp_path / "photos/1.jpg").unlink()
+    (tmp_path / "photos/2.jpg").unlink()
+    for pruned in (1, 0):
+        second = plan(prepared(**settings))
+        assert (second.pruned, second.images_todo) == (pruned, 4)
+    names.write_text("photos/3.jpg\n")
+    last = plan(prepared(**settings))
+    assert (last.pruned, last.images_todo) == (2, 2)
