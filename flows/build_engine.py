@@ -8,6 +8,10 @@ from __future__ import annotations
 
 if __name__ == "__main__":
     # Read the command line first: importing Prefect takes longer than showing --help.
+    from flows.interrupt import kill_at_first
+
+    kill_at_first()
+
     from flows.build_command import main
 
     raise SystemExit(main())

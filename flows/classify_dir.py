@@ -9,6 +9,10 @@ if __name__ == "__main__":
     import sys
     from contextlib import nullcontext
 
+    from flows.interrupt import kill_at_first
+
+    kill_at_first()
+
     from tasks.device_process import Standby
     from tasks.foresight import expects_work
 

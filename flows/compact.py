@@ -5,6 +5,11 @@ There is no flow of it: it is one step, and what it leaves is there whole or not
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from flows.interrupt import kill_at_first
+
+    kill_at_first()
+
 from flows.compact_command import main
 
 __all__ = ["main"]

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM end a run in order; the second one kills it."""
+"""SIGINT and SIGTERM end a run in order; the second one kills it, and so does one before it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-__all__ = ["Interrupted", "interruptible"]
+__all__ = ["Interrupted", "interruptible", "kill_at_first"]
 
 STOPS = (signal.SIGINT, signal.SIGTERM)
 
@@ -22,6 +22,15 @@ class Interrupted(BaseException):
     def __init__(self, signum: int) -> None:
         super().__init__(f"stopped by {signal.Signals(signum).name}")
         self.exit_code = 128 + signum
+
+
+def kill_at_first() -> None:
+    """Have the first signal kill this process, until something is under way that must end in order.
+
+    Imports take half a second, and a traceback through them is no answer to Ctrl-C.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from flows.interrupt import Interrupted, interruptible
+from tests.flows.conftest import ROOT, clean_environment, wait_for
 
 LONG = {"seconds": 60}
 
@@ -55,3 +58,29 @@ def test_handlers_are_as_before_after_a_run():
         pass
 
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+COMMANDS = (
+    *("build_engine", "classify_dir", "compact", "doctor", "export_model", "inspect_engine"),
+    "verify",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_that_still_imports_dies_without_a_word(tmp_path, command):
+    slow = f"open({str(tmp_path / 'imports')!r}, 'w').close()\nimport time\ntime.sleep(60)\n"
+    (tmp_path / "cyclopts.py").write_text(slow)
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"flows.{command}", "--help"],
+        env=clean_environment(tmp_path / "home") | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        stderr=subprocess.PIPE,
+        # What a shell starts in the background ignores SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        wait_for((tmp_path / "imports").exists)
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=10)
+    finally:
+        process.kill()
+    assert (stderr, process.returncode) == (b"", -signal.SIGINT)
