@@ -11,9 +11,10 @@ a second for all of them together.
 
 from __future__ import annotations
 
-import random
 import tempfile
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from cyclopts import App, Parameter
 from benchmarks.machine import facts
 from benchmarks.reliability.bucket_readers import READERS
 from benchmarks.reliability.bucket_server import BUCKET_URI, bucket_server
-from benchmarks.reliability.kill_loops import Aim, Ground, kill_commands, kill_forked
+from benchmarks.reliability.kill_loops import Aim, Ground, kill_all
 from benchmarks.reliability.kills import report
 
 __all__ = ["main"]
@@ -34,40 +35,26 @@ PAUSE_S = 0.5
 app = App(help=__doc__)
 
 
-@app.default
-def main(
-    *,
-    kills: int = 200,
-    reads: int = 300,
-    limit: float = 300,
-    commands: int = 20,
-    seed: int = 0,
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-) -> None:
-    """Print two tables; exit code 1 if anything was wrong.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketAim(Aim):
+    """When enough was done; a read takes much longer than of files."""
 
-    Args:
-        kills: Of forked runs, at least; 0 for none of these.
-        reads: Of the table meanwhile, for each kind of run, by all libraries together.
-        limit: Seconds after which no more reads are waited for.
-        commands: Kills of the command.
-        seed: Of the moments.
-        json_file: Where the figures go.
-    """
-    figures, choose, began = {}, random.Random(seed), time.monotonic()
+    reads: int = 300
+    limit: float = 300
+
+
+@app.default
+def main(aim: Annotated[BucketAim | None, Parameter(name="*")] = None) -> None:
+    """Print two tables; exit code 1 if anything was wrong."""
+    aim = aim or BucketAim()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as place, bucket_server() as server:
-        aim = Aim(kills=kills, reads=reads, limit=limit)
-        for name in ("publishing", "replacing") if kills else ():
-            ground = _ground(Path(place), name)
-            figures[name] = kill_forked(ground, aim, choose, replacing=name == "replacing")
-        if commands:
-            ground = _ground(Path(place), "commands")
-            figures["the command"] = kill_commands(ground, commands, reads, choose, _rows)
+        figures = kill_all(aim, partial(_ground, Path(place)), _rows)
         about = facts(["moto", "obstore", "pyarrow", "duckdb", "polars"]) | {
             "requests": server.requests(),
             "seconds": time.monotonic() - began,
         }
-    report(figures, about, json_file)
+    report(figures, about, aim.json_file)
 
 
 def _ground(place: Path, name: str) -> Ground:

@@ -10,11 +10,8 @@ who we are, AWS_ENDPOINT_URL and so on say.
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import duckdb
 import polars as pl
@@ -23,8 +20,9 @@ import pyarrow.fs
 from cyclopts import App
 from obstore.fsspec import FsspecStore
 
-from benchmarks.reliability.readers import Read, Rows, Seen, Watch, stopping
+from benchmarks.reliability.readers import Read, Rows, watch
 from shards.object_path import ObjectPath
+from shards.output import OutputTree
 from shards.trees import open_tree
 
 __all__ = ["READERS", "main"]
@@ -111,20 +109,12 @@ def main(library: str, folder: str, *, reads: int) -> None:
         folder: Holds outputs; read is the one whose name is last, once it has a file.
         reads: Reads.
     """
-    seen, stopped = Seen(), stopping()
-    began, out, watch = time.monotonic(), None, None
-    while not stopped() and seen.reads < reads:
-        newest = max(ObjectPath.of(folder).iterdir(), default=None)
-        if newest is not None and newest != out and any(open_tree(str(newest)).files()):
-            out = newest
-            watch = Watch(READERS[library](str(out)), open_tree(str(out)), seen)
-        if watch is None:
-            time.sleep(0.05)
-            began = time.monotonic()
-            continue
-        watch.look()
-    seen.seconds = time.monotonic() - began
-    print(json.dumps(asdict(seen)))
+
+    def newest() -> OutputTree | None:
+        out = max(ObjectPath.of(folder).iterdir(), default=None)
+        return None if out is None else open_tree(str(out))
+
+    watch(newest, lambda tree: READERS[library](str(tree.root)), reads)
 
 
 if __name__ == "__main__":

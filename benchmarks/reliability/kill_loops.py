@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from benchmarks.reliability.example_runs import ROOT, copy_images
 from benchmarks.reliability.example_runs import command as classify
@@ -24,7 +26,7 @@ from shards.trees import open_tree
 from shards.verify_table import check_table
 from tests.shards.nights import Night
 
-__all__ = ["Aim", "Figures", "Ground", "Rows", "kill_commands", "kill_forked"]
+__all__ = ["Aim", "Figures", "Ground", "Rows", "kill_all", "kill_commands", "kill_forked"]
 
 KILLED = -int(signal.SIGKILL)
 COMMAND_IMAGES = 400
@@ -74,14 +76,20 @@ class Aim:
     """When enough was done.
 
     Attributes:
-        kills: At least so many.
-        reads: Of the table, by all libraries together.
+        kills: Of forked runs, at least; 0 for none of these.
+        reads: Of the table meanwhile, for each kind of run, by all libraries together.
         limit: Seconds after which no more reads are waited for.
+        commands: Kills of the command.
+        seed: Of the moments.
+        json_file: Where the figures go.
     """
 
-    kills: int
-    reads: int
-    limit: float
+    kills: int = 200
+    reads: int = 50_000
+    limit: float = 900
+    commands: int = 20
+    seed: int = 0
+    json_file: Annotated[Path | None, Parameter(name="--json")] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +125,23 @@ class Ground:
         return {
             name: start_process([*module, name, self.outs, "--reads", each]) for name in self.names
         }
+
+
+def kill_all(aim: Aim, ground: Callable[[str], Ground], rows: Rows) -> dict[str, Figures]:
+    """Kill forked runs that publish, then such that replace, then the command.
+
+    Args:
+        aim: How many.
+        ground: Where, by kind of run: publishing, replacing, commands.
+        rows: Reads the command's table at last.
+    """
+    figures, choose = {}, random.Random(aim.seed)
+    for name in ("publishing", "replacing") if aim.kills else ():
+        figures[name] = kill_forked(ground(name), aim, choose, replacing=name == "replacing")
+    if aim.commands:
+        place = ground("commands")
+        figures["the command"] = kill_commands(place, aim.commands, aim.reads, choose, rows)
+    return figures
 
 
 def kill_forked(ground: Ground, aim: Aim, choose: random.Random, *, replacing: bool) -> Figures:

@@ -16,16 +16,16 @@ processors as well.
 from __future__ import annotations
 
 import json
-import random
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from benchmarks.machine import facts
-from benchmarks.reliability.kill_loops import Aim, Figures, Ground, kill_commands, kill_forked
+from benchmarks.reliability.kill_loops import Aim, Figures, Ground, kill_all
 from benchmarks.reliability.readers import READERS
 
 __all__ = ["main", "report"]
@@ -41,43 +41,21 @@ app = App(help=__doc__)
 
 
 @app.default
-def main(
-    *,
-    kills: int = 200,
-    reads: int = 50_000,
-    limit: float = 900,
-    commands: int = 20,
-    seed: int = 0,
-    json_file: Annotated[Path | None, Parameter(name="--json")] = None,
-) -> None:
-    """Print two tables; exit code 1 if anything was wrong.
-
-    Args:
-        kills: Of forked runs, at least; 0 for none of these.
-        reads: Of the table meanwhile, for each kind of run, by all libraries together.
-        limit: Seconds after which no more reads are waited for.
-        commands: Kills of the command.
-        seed: Of the moments.
-        json_file: Where the figures go.
-    """
-    figures, choose = {}, random.Random(seed)
+def main(aim: Annotated[Aim | None, Parameter(name="*")] = None) -> None:
+    """Print two tables; exit code 1 if anything was wrong."""
+    aim = aim or Aim()
     with tempfile.TemporaryDirectory() as place:
-        aim = Aim(kills=kills, reads=reads, limit=limit)
-        for name in ("publishing", "replacing") if kills else ():
-            ground = _ground(Path(place, name), linked=name == "replacing")
-            figures[name] = kill_forked(ground, aim, choose, replacing=name == "replacing")
-        if commands:
-            ground = _ground(Path(place, "commands"))
-            figures["the command"] = kill_commands(ground, commands, reads, choose, _rows)
-    report(figures, facts(["pyarrow", "duckdb", "polars"]), json_file)
+        figures = kill_all(aim, partial(_ground, Path(place)), _rows)
+    report(figures, facts(["pyarrow", "duckdb", "polars"]), aim.json_file)
 
 
-def _ground(folder: Path, *, linked: bool = False) -> Ground:
+def _ground(place: Path, name: str) -> Ground:
+    folder = place / name
     return Ground(
         outs=str(folder / "outs"),
         folder=folder,
         readers="benchmarks.reliability.readers",
-        names=[*PLAIN, "polars-linked"] if linked else PLAIN,
+        names=[*PLAIN, "polars-linked"] if name == "replacing" else PLAIN,
         most_images=MOST_IMAGES,
         pause_s=PAUSE_S,
     )

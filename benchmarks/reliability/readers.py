@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 import polars as pl
@@ -31,12 +32,13 @@ from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from shards.plan import PlanLog
 
-__all__ = ["READERS", "Read", "Rows", "Seen", "Watch", "main", "stopping"]
+__all__ = ["READERS", "Read", "Rows", "Seen", "Watch", "main", "stopping", "watch"]
 
 READS_PER_CONNECTION = 100
 Rows = list[tuple[str, str, str]]
 """For each row: the file's name, the image's, and the run that wrote it."""
 Read = Callable[[], Rows]
+Tree = TypeVar("Tree", bound=OutputTree)
 
 app = App(help=__doc__)
 
@@ -183,17 +185,33 @@ def main(library: str, folder: Path, *, reads: int) -> None:
         folder: Holds outputs.
         reads: Reads.
     """
+
+    def newest() -> LocalTree | None:
+        outs = folder.iterdir() if folder.is_dir() else ()
+        return max(map(LocalTree, outs), key=lambda tree: tree.root, default=None)
+
+    watch(newest, lambda tree: READERS[library](tree.root), reads)
+
+
+def watch(newest: Callable[[], Tree | None], reader: Callable[[Tree], Read], reads: int) -> None:
+    """Read whatever is newest, until there were so many reads or SIGTERM; print what was seen.
+
+    Args:
+        newest: Finds the output that was begun last.
+        reader: Makes what reads it.
+        reads: Reads.
+    """
     seen, stopped = Seen(), stopping()
-    began, out, watch = time.monotonic(), None, None
+    began, read, one = time.monotonic(), None, None
     while not stopped() and seen.reads < reads:
-        newest = max(folder.iterdir(), default=None) if folder.is_dir() else None
-        if newest is not None and newest != out and any((newest / "predictions").glob("*/*")):
-            out, watch = newest, Watch(READERS[library](newest), LocalTree(newest), seen)
-        if watch is None:
+        tree = newest()
+        if tree is not None and tree != read and any(tree.files()):
+            read, one = tree, Watch(reader(tree), tree, seen)
+        if one is None:
             time.sleep(0.01)
             began = time.monotonic()
             continue
-        watch.look()
+        one.look()
     seen.seconds = time.monotonic() - began
     print(json.dumps(asdict(seen)))
 
