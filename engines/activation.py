@@ -48,7 +48,7 @@ SUM_TOLERANCE = 5e-3
 smallest (2^-25 of each class) makes 0.0007 for 22,000 classes."""
 
 MULTIPLE_ROWS = 4
-"""Rows of unrelated numbers that add up to the same four times are no chance."""
+"""Rows of unrelated numbers that add up to the same four times are no chance; whole numbers may."""
 
 MULTIPLE_DRIFT = 0.1
 """Of what a class differs between images: rows of a dead model add up alike, but do not differ."""
@@ -244,7 +244,7 @@ def kind_of_rows(rows: NDArray[np.floating]) -> Kind:
     if values.min() >= -ZERO_TOLERANCE and values.max() <= 1 + RANGE_TOLERANCE:
         if _adds_up(values):
             return "probabilities"
-        if _adds_up_to_another_number(values):
+        if _adds_up_to_another_number(values) and not _is_saturated(values):
             return "multiples of probabilities"
         return "logits" if (values == values[:1]).all() else "scores"
     if values.max() <= RANGE_TOLERANCE and _adds_up(np.exp(values)):
@@ -267,6 +267,12 @@ def _adds_up_to_another_number(rows: NDArray[np.float64]) -> bool:
         return False
     differing = float(np.ptp(rows, axis=0).max())
     return drift <= SUM_TOLERANCE * whole and drift < MULTIPLE_DRIFT * differing
+
+
+def _is_saturated(rows: NDArray[np.float64]) -> bool:
+    """Whether scores are next to 0 or 1: such add up to whole numbers, and by chance to the same."""
+    fractions = np.abs(rows - np.rint(rows)).sum(axis=1)
+    return bool((fractions <= MULTIPLE_DRIFT * rows.sum(axis=1)).all())
 
 
 def _of_graph(graph: GraphProto, name: str) -> Output | None:

@@ -282,6 +282,17 @@ def test_rows_are_told_apart_saturated_or_not(dtype, rows, spread):
         assert kind_of_rows(logits.astype(dtype)) == "logits"
 
 
+@pytest.mark.parametrize("gap", [0, 1e-3, 0.03])
+def test_scores_that_are_sure_of_two_classes_in_every_image_are_scores(gap):
+    rows = np.array([[1, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 1]], np.float64)
+    assert kind_of_rows(np.abs(rows - gap)) == "scores"
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.4])
+def test_shares_of_a_whole_below_one_are_multiples_however_sure(scale):
+    assert kind_of_rows(np.eye(4) * scale) == "multiples of probabilities"
+
+
 @pytest.mark.parametrize(
     "rows",
     [
