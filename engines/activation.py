@@ -270,7 +270,7 @@ def _adds_up_to_another_number(rows: NDArray[np.float64]) -> bool:
 
 
 def _is_saturated(rows: NDArray[np.float64]) -> bool:
-    """Whether scores are next to 0 or 1: such add up to whole numbers, and by chance to the same."""
+    """Whether scores are next to 0 or 1: whole numbers may add up to the same by chance."""
     fractions = np.abs(rows - np.rint(rows)).sum(axis=1)
     return bool((fractions <= MULTIPLE_DRIFT * rows.sum(axis=1)).all())
 
