@@ -9,8 +9,8 @@ from engines.classifier import Predictions
 from shards.decode import Decoded
 from shards.errors import DamagedFileError, ErrorKind, ImageError
 from shards.shard_ref import ShardRef
-from tasks.messages import Published, SetAside, Started
-from tasks.shard_work import ShardWork, Sheet
+from tasks.messages import Advanced, Published, SetAside, Started
+from tasks.shard_work import ShardWork, Sheet, Tally
 from tests.shards.factories import shard_inputs
 
 
@@ -62,3 +62,14 @@ def test_a_file_that_is_found_damaged_when_its_shard_is_opened_stops_no_other():
         Started(shard=done.id),
         Published(shard=done.id, rows=0, errors=0),
     ]
+
+
+def test_progress_is_told_at_once_then_some_times_a_second_and_whole_at_the_end():
+    said, now = [], iter([5.0, 5.0, 5.03, 5.2, 5.2, 5.21, 5.3])
+    tally = Tally(said.append, clock=lambda: next(now))
+    tally.tell()
+    for _ in range(4):
+        tally.add([Decoded(30, 20), ImageError(ErrorKind.EMPTY, "no bytes")])
+    tally.tell()
+    tally.tell()
+    assert said == [Advanced(done=done, errors=done // 2) for done in (2, 6, 8)]
