@@ -20,7 +20,7 @@ from shards.names import SEPARATOR, shown
 from shards.object_path import ObjectPath
 from shards.object_reader import ObjectReader
 from shards.object_version import version_ns
-from shards.sources.request_threads import RequestThreads
+from shards.request_threads import RequestThreads
 from shards.store_request import store_errors
 
 __all__ = [

@@ -13,7 +13,7 @@ from contextlib import suppress
 
 import pytest
 
-from shards.sources.request_threads import RequestThreads
+from shards.request_threads import RequestThreads
 
 # A process that a shell starts in the background ignores SIGINT, and so do its children.
 HANGS = """

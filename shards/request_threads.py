@@ -37,13 +37,13 @@ class RequestThreads(Executor):
             most: Threads.
         """
         self._most = most
-        self._jobs: SimpleQueue[Job] = SimpleQueue()
+        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._threads = 0
         self._unfinished = 0  # jobs that wait or are under way
         self._is_over = False
         self._process = os.getpid()
-        atexit.register(self._end)
+        atexit.register(self._at_exit)
 
     def submit(
         self, fn: Callable[Given, Found], /, *args: Given.args, **kwargs: Given.kwargs
@@ -51,7 +51,7 @@ class RequestThreads(Executor):
         """Call a function in a thread.
 
         Raises:
-            RuntimeError: The process ends.
+            RuntimeError: They were ended.
         """
         future: Future[Found] = Future()
 
@@ -67,7 +67,7 @@ class RequestThreads(Executor):
 
         with self._lock:
             if self._is_over:
-                raise RuntimeError("no more requests: the process ends")
+                raise RuntimeError("no more requests: the threads were ended")
             self._unfinished += 1
             if self._threads < min(self._unfinished, self._most):
                 self._threads += 1
@@ -75,13 +75,21 @@ class RequestThreads(Executor):
         self._jobs.put(job)
         return future
 
+    def end(self) -> None:
+        """Begin nothing any more; a thread ends when its request does. Waits for none."""
+        self._is_over = True
+        with self._lock:
+            for _ in range(self._threads):
+                self._jobs.put(None)
+        atexit.unregister(self._at_exit)
+
     def _work(self) -> None:
-        while True:
-            self._jobs.get()()
+        while (job := self._jobs.get()) is not None:
+            job()
             with self._lock:
                 self._unfinished -= 1
 
-    def _end(self) -> None:
+    def _at_exit(self) -> None:
         """Begin nothing any more, and wait for what is under way, not for long."""
         self._is_over = True
         deadline = time.monotonic() + GRACE_S
