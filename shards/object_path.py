@@ -19,13 +19,14 @@ from shards.store_request import asked
 if TYPE_CHECKING:
     from obstore import GetOptions
 
-__all__ = ["ObjectPath", "Version"]
+__all__ = ["NO_KEY", "ObjectPath", "Version"]
 
 READ_AHEAD_BYTES = 1 << 20
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.{0,2}(/|$)")
-"""What clients, or the XML of a listing, do not carry: `a//b`, `..`, control characters."""
+NO_KEY = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|(^|/)\.{0,2}(/|$)")
+"""What clients, or the XML of a listing, do not carry: `a//b`, `..`, control characters; slashes at
+either end obstore would change in silence."""
 
 _NO_RANGE = r"^416|non-partial"
 """What is said where a part was asked for and there is none."""
@@ -72,7 +73,7 @@ class ObjectPath:
                 f"{uri!r} names no bucket: expected {scheme.lower()}://bucket or "
                 f"{scheme.lower()}://bucket/prefix."
             )
-        if key and _NO_KEY.search(key):
+        if key and NO_KEY.search(key):
             raise StoreError(
                 f"{uri!r} has an empty part, '.', '..' or a control character between its slashes: "
                 f"expected {scheme.lower()}://bucket/prefix."

@@ -85,7 +85,7 @@ class GlobSource(DirectorySource):
 def _listing_of(
     path: bytes, options: ListingOptions, pattern: PathPattern | None
 ) -> Listing | BucketListing:
-    if is_object(path) and b"://" in path:
+    if is_object(path):
         return BucketListing(
             path,
             suffixes=options.suffixes,

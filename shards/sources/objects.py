@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import NamedTuple
@@ -17,10 +16,11 @@ from urllib.parse import unquote_to_bytes
 from shards.bucket import ORDINARY, Patience, bucket_of
 from shards.errors import SourceError
 from shards.names import SEPARATOR, shown
-from shards.object_path import ObjectPath
+from shards.object_path import NO_KEY, ObjectPath
 from shards.object_reader import ObjectReader
 from shards.object_version import version_ns
 from shards.request_threads import RequestThreads
+from shards.sources.schemes import scheme_of
 from shards.store_request import store_errors
 
 __all__ = [
@@ -40,10 +40,6 @@ REQUESTS = 64
 
 _AHEAD = 16 * REQUESTS
 """Requests that wait for their turn; each takes a kilobyte."""
-
-# What obstore would change in silence (slashes at either end), and what it refuses.
-_UNNAMEABLE = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\x00-\x1f\x7f]")
-_SCHEME = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 
 class Attributes(NamedTuple):
@@ -72,12 +68,13 @@ def key_of_uri(uri: bytes, *, members: bool) -> bytes:
         uri: With a scheme.
         members: Whether `!` stands between a container and a member's name, as in our table.
     """
-    scheme = _SCHEME.match(uri)
+    scheme = scheme_of(uri)
     if scheme is None:
         raise ValueError(f"{uri!r} has no scheme")
-    rest = uri[scheme.end() :]
+    start = scheme.encode() + b"://"
+    rest = uri[len(start) :]
     parts = rest.split(b"!") if members else [rest]
-    return scheme[1].lower() + b"://" + SEPARATOR.join(map(unquote_to_bytes, parts))
+    return start + SEPARATOR.join(map(unquote_to_bytes, parts))
 
 
 def place_of(key: bytes) -> ObjectPath:
@@ -92,7 +89,7 @@ def place_of(key: bytes) -> ObjectPath:
         text = name.decode()
     except UnicodeDecodeError as error:
         raise OSError(errno.EINVAL, "its key is not UTF-8, as all keys are", shown(key)) from error
-    if (slash and _UNNAMEABLE.search(text)) or not bucket:
+    if (slash and NO_KEY.search(text)) or not bucket:
         reason = "its key has an empty part, '.', '..' or a control character: rename it"
         raise OSError(errno.EINVAL, reason, shown(key))
     return ObjectPath((scheme + b"://" + bucket).decode(), text)
