@@ -7,7 +7,6 @@ import re
 import socket
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -154,14 +153,6 @@ def test_the_bucket_is_made_once(tmp_path):
             assert done.returncode == 0
         made = [request for request in server.seen if request.method == "PUT"]
     assert [request.path for request in made] == ["/nightshift"]
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def healthy(name: str, port: int, real: int, environment: dict[str, str]) -> bool:

@@ -4,8 +4,8 @@
 
 LIBRARY is pyarrow, with its own S3 file system; polars, with its own object store; or duckdb, whose
 extension for S3 has to be downloaded, with obstore's file system and a list of files instead (that
-file system's glob takes no s3://). Where the server is and
-who we are, AWS_ENDPOINT_URL and so on say.
+file system's glob takes no s3://). Where the server is and who we are, AWS_ENDPOINT_URL and so on
+say.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.fs
 from cyclopts import App
 from obstore.fsspec import FsspecStore
 
-from benchmarks.reliability.readers import Read, Rows, watch
+from benchmarks.reliability.readers import DUCKDB_QUERY, Read, Rows, duckdb_connections, watch
 from shards.object_path import ObjectPath
 from shards.output import OutputTree
 from shards.trees import open_tree
@@ -67,20 +67,17 @@ def _polars(out: str) -> Read:
 
 
 def _duckdb(out: str) -> Read:
-    connection, files, reads = duckdb.connect(), _file_system(), 0
-    connection.register_filesystem(files)
+    files = _file_system()
+
+    def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+        connection.register_filesystem(files)
+
+    connections = duckdb_connections(READS_PER_CONNECTION, prepare)
 
     def read() -> Rows:
-        nonlocal connection, reads
-        reads += 1
-        if reads % READS_PER_CONNECTION == 0:
-            connection.close()
-            connection = duckdb.connect()
-            connection.register_filesystem(files)
         files.invalidate_cache()  # of listings
         found = [f"s3://{name}" for name in files.find(out + "/predictions")]
-        query = "SELECT filename, file_name, run_id FROM read_parquet(?, filename = true)"
-        return connection.execute(query, [found]).fetchall()
+        return next(connections).execute(DUCKDB_QUERY, [found]).fetchall()
 
     return read
 

@@ -18,7 +18,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -32,9 +32,20 @@ from shards.local_tree import LocalTree
 from shards.output import OutputTree
 from shards.plan import PlanLog
 
-__all__ = ["READERS", "Read", "Rows", "Seen", "Watch", "main", "stopping", "watch"]
+__all__ = [
+    "DUCKDB_QUERY",
+    "READERS",
+    "Read",
+    "Rows",
+    "Seen",
+    "Watch",
+    "duckdb_connections",
+    "main",
+    "watch",
+]
 
 READS_PER_CONNECTION = 100
+DUCKDB_QUERY = "SELECT filename, file_name, run_id FROM read_parquet(?, filename = true)"
 Rows = list[tuple[str, str, str]]
 """For each row: the file's name, the image's, and the run that wrote it."""
 Read = Callable[[], Rows]
@@ -100,18 +111,19 @@ def _polars_linked(out: Path) -> Read:
 
 def _duckdb(out: Path) -> Read:
     glob = str(out / "predictions/**/*.parquet")
-    connection, reads = duckdb.connect(), 0
+    connections = duckdb_connections(READS_PER_CONNECTION)
+    return lambda: next(connections).execute(DUCKDB_QUERY, [glob]).fetchall()
 
-    def read() -> Rows:
-        nonlocal connection, reads
-        reads += 1
-        if reads % READS_PER_CONNECTION == 0:
-            connection.close()
-            connection = duckdb.connect()
-        query = "SELECT filename, file_name, run_id FROM read_parquet(?, filename = true)"
-        return connection.execute(query, [glob]).fetchall()
 
-    return read
+def duckdb_connections(
+    reads: int, prepare: Callable[[duckdb.DuckDBPyConnection], None] = lambda _: None
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Yield a connection for each read, another one after so many, as analysts come and go."""
+    while True:
+        with duckdb.connect() as connection:
+            prepare(connection)
+            for _ in range(reads):
+                yield connection
 
 
 READERS = {

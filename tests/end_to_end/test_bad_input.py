@@ -5,43 +5,14 @@ from __future__ import annotations
 import json
 import os
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-ROOT = Path(__file__).parent.parent.parent
-MODEL = ROOT / "examples/digits/model"
-
-
-def run(*arguments: object, timeout: float = 100) -> tuple[int, dict, str]:
-    """The command with --direct and --json: its exit code, its JSON, and what it said."""
-    command = [sys.executable, "-m", "flows.classify_dir", *map(str, arguments)]
-    done = subprocess.run(
-        [*command, "--direct", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout), done.stderr
-
-
-def rows(out: Path) -> dict[str, dict]:
-    found = [
-        row
-        for path in sorted(out.glob("predictions/**/*.parquet"))
-        for row in pq.ParquetFile(path).read().to_pylist()
-    ]
-    assert len({row["uri"] for row in found}) == len(found)
-    return {row["file_name"]: row for row in found}
+from tests.end_to_end.commands import MODEL, rows, run
 
 
 def bomb(path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,36 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.end_to_end.commands import DIGITS, rows
+from tests.end_to_end.commands import run_digits as run
 from tests.shards.sources.archives import tar
 from tests.shards.sources.buckets import fill
 from tests.simulators.faults import Fault
 from tests.simulators.object_server import connected
 from tests.simulators.small_store import SmallStore, small_store
 
-ROOT = Path(__file__).parent.parent.parent
-DIGITS = ROOT / "examples/digits"
 SOURCES = ("photos", "s-{0..1}.tar", "i.parquet", "m.csv", "photos/**/*1*.png")
-
-
-def run(*arguments: object) -> tuple[int, dict, str]:
-    """The command with --direct and --json: its exit code, its JSON, and what it said."""
-    command = [sys.executable, "-m", "flows.classify_dir", *map(str, arguments)]
-    done = subprocess.run(
-        [*command, "--model", DIGITS / "model", "--direct", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=100,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done.returncode, json.loads(done.stdout), done.stderr.decode()
-
-
-def rows(out: Path) -> dict[str, dict]:
-    """By uri."""
-    paths = out.glob("predictions/*/*.parquet")
-    found = [row for path in paths for row in pq.ParquetFile(path).read().to_pylist()]
-    assert len({row["uri"] for row in found}) == len(found)
-    return {row["uri"]: row for row in found}
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +60,7 @@ def comparable(found: dict[str, dict], root: str) -> dict[str, tuple]:
 def local(place, tmp_path_factory) -> dict[str, tuple]:
     out = tmp_path_factory.mktemp("local") / "out"
     run(*(place / source for source in SOURCES), "--output", out)
-    return comparable(rows(out), place.as_uri())
+    return comparable(rows(out, by="uri"), place.as_uri())
 
 
 def test_a_bucket_gives_the_rows_of_a_directory_and_then_only_what_changed(
@@ -93,7 +69,7 @@ def test_a_bucket_gives_the_rows_of_a_directory_and_then_only_what_changed(
     out = tmp_path / "out"
     words = [f"s3://bucket/{source}" for source in SOURCES]
     _, summary, _ = run(*words, "--output", out)
-    found = rows(out)
+    found = rows(out, by="uri")
     assert comparable(found, "s3://bucket") == local
     assert summary["images"] == len(local) == 9 + 8 + 4 + 1
     assert {row["error_kind"] for row in found.values()} == {None, "truncated", "not_found"}
@@ -105,7 +81,7 @@ def test_a_bucket_gives_the_rows_of_a_directory_and_then_only_what_changed(
     del store.blobs["photos/4%é.png"]
     store.seen.clear()
     run(*words, "--output", out, "--prune")
-    again = rows(out)
+    again = rows(out, by="uri")
     gone, other = "s3://bucket/photos/4%25%C3%A9.png", "s3://bucket/photos/2%25%C3%A9.png"
     # gone.png was never there: m.csv names it, so it keeps its row.
     assert set(again) == set(found) - {gone}
@@ -121,14 +97,14 @@ def test_the_quarantine_list_can_be_given_back(place, store, tmp_path):
     out = tmp_path / "out"
     store.faults.append(Fault("forbidden", lambda r: r.path.endswith("6%é.png"), times=10**6))
     run("s3://bucket/photos", "--output", out, "--max-error-rate", 1)
-    kinds = {row["error_kind"] for row in rows(out).values()}
+    kinds = {row["error_kind"] for row in rows(out, by="uri").values()}
     assert kinds == {None, "permission_denied", "truncated"}
     store.faults.clear()
     [errors] = out.glob("runs/*/errors.csv")
     code, summary, _ = run(errors, "--output", out, "--retry-errors", "--max-error-rate", 1)
     assert code == 0
     assert summary["images"] == 2
-    kinds = [row["error_kind"] for row in rows(out).values()]
+    kinds = [row["error_kind"] for row in rows(out, by="uri").values()]
     assert (kinds.count(None), kinds.count("truncated")) == (8, 1)
 
 

@@ -10,13 +10,11 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from shards.place import opened
 from shards.trees import open_tree
-from tests.end_to_end.test_bad_input import MODEL, ROOT, run
+from tests.end_to_end.commands import MODEL, ROOT, rows, run
 from tests.simulators.object_server import BUCKET, ObjectServer, connected, object_server
 
 OUT = f"s3://{BUCKET}/nightly/out"
@@ -31,16 +29,6 @@ def server():
 
 def save(path: Path, colour: int = 0) -> None:
     Image.new("RGB", (32, 32), (colour, colour, colour)).save(path)
-
-
-def rows(output: str) -> dict[str, dict]:
-    found = [
-        row
-        for path in open_tree(output).files()
-        for row in pq.ParquetFile(opened(path)).read().to_pylist()
-    ]
-    assert len({row["uri"] for row in found}) == len(found)
-    return {row["file_name"]: row for row in found}
 
 
 def verified(output: str) -> dict:

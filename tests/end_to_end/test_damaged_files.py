@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
-ROOT = Path(__file__).parent.parent.parent
-DIGITS = ROOT / "examples" / "digits"
+from tests.end_to_end.commands import DIGITS, run_digits
 
 
 def run(images, out):
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "flows.classify_dir", images, "-m", DIGITS / "model"),
-            *("-o", out, "--direct", "--shard-size", "3", "--json", "--quiet"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout), done.stderr
+    return run_digits(images, "--output", out, "--shard-size", "3", "--quiet", timeout=120)
 
 
 def folder(path):

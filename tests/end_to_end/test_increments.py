@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.end_to_end.test_bad_input import MODEL, rows, run
+from tests.end_to_end.commands import MODEL, rows, run
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from tests.end_to_end.test_bad_input import MODEL, ROOT
+from tests.end_to_end.commands import MODEL, ROOT
 from tests.simulators.object_server import BUCKET, Fault, object_server
 
 SECRETS = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,31 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from shards.names import key_of
+from tests.end_to_end.commands import DIGITS, rows
+from tests.end_to_end.commands import run_digits as run
 from tests.shards.sources.archives import tar
-
-ROOT = Path(__file__).parent.parent.parent
-DIGITS = ROOT / "examples/digits"
-
-
-def run(*arguments: object, stdin: bytes = b"") -> tuple[int, dict, str]:
-    """The command with --direct and --json: its exit code, its JSON, and what it said."""
-    command = [sys.executable, "-m", "flows.classify_dir", *map(str, arguments)]
-    done = subprocess.run(
-        [*command, "--model", DIGITS / "model", "--direct", "--json"],
-        cwd=ROOT,
-        capture_output=True,
-        input=stdin,
-        timeout=100,
-    )
-    assert b"Traceback" not in done.stderr, done.stderr.decode()
-    return done.returncode, json.loads(done.stdout), done.stderr.decode()
-
-
-def rows(out: Path) -> dict[str, dict]:
-    found = [row for path in out.glob("predictions/*/*.parquet") for row in
-             pq.ParquetFile(path).read().to_pylist()]  # fmt: skip
-    assert len({row["uri"] for row in found}) == len(found)
-    return {row["file_name"]: row for row in found}
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +15,7 @@ import pytest
 import yaml
 
 from tasks.settings import Settings
-from tests.flows.conftest import clean_environment, processes_with, wait_for
+from tests.flows.conftest import answers, clean_environment, processes_with, wait_for
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
@@ -68,14 +67,6 @@ def started(arguments: list[str], environment: dict[str, str], log) -> subproces
     return subprocess.Popen(
         arguments, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
     )
-
-
-def answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=5):
-            return True
-    except OSError:
-        return False
 
 
 def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
