@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tempfile
-import threading
 from itertools import count
 from uuid import uuid4
 
@@ -17,6 +16,7 @@ from shards.trees import create_tree, open_tree
 from shards.verify_table import check_table
 from tests.shards.nights import Night, run, states
 from tests.shards.places import write
+from tests.shards.races import race
 from tests.simulators.object_server import BUCKET, Fault
 
 BEFORE = {b"/data/a": 1, b"/data/b": -1}
@@ -117,37 +117,7 @@ def test_of_all_writers_one_wins_each_version_while_requests_fail(
         Fault(kind, lambda request: request.method == "PUT" and chance.random() < 0.1, times=10)
         for kind in kinds
     ]
-    made: dict[bytes, bytes] = {}
-    won: set[bytes] = set()
-    errors: list[BaseException] = []
-
-    def work(writer: int) -> None:
-        try:
-            for turn in range(8):
-                identity = tree.identity(final)
-                parent = b"" if identity is None else final.read_bytes().partition(b" ")[0]
-                name = b"%d.%d" % (writer, turn)
-                made[name] = parent
-                with tree.stage("race") as staged:
-                    staged.file.write(name + b" after " + parent)
-                    if identity is None:
-                        done = tree.publish(staged, final)
-                    else:
-                        done = tree.swap(staged, final, identity)
-                if done:
-                    won.add(name)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    chain = [final.read_bytes().partition(b" ")[0]]
-    while chain[-1]:
-        chain.append(made[chain[-1]])
+    won, chain = race(tree, final, writers=5, turns=8)
     assert len(chain) == len(set(chain))
     assert won <= set(chain[:-1])
     assert len(won) >= 8

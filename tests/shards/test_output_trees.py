@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
-import threading
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,7 @@ from shards.verify_tree import check_runs, leftovers
 from tests.shards.factories import footer, shard_inputs, table
 from tests.shards.nights import Night, run, states
 from tests.shards.places import write
+from tests.shards.races import race
 
 pytestmark = pytest.mark.parametrize(
     "output", ["directory", "bucket", "google", "moto"], indirect=True
@@ -219,38 +220,12 @@ def test_what_is_read_ahead_comes_in_order_and_errors_at_their_turn(tree):
 def test_of_all_writers_one_wins_each_version(tree):
     """Each version says which one it took the place of: together they are one chain."""
     final = tree.runs / "x"
-    made: dict[bytes, bytes] = {}
-    won: set[bytes] = set()
-    errors: list[BaseException] = []
     chance = random.Random(1)
 
-    def work(writer: int) -> None:
-        try:
-            for turn in range(6):
-                identity = tree.identity(final)
-                parent = b"" if identity is None else final.read_bytes()
-                name = b"%d.%d" % (writer, turn)
-                made[name] = parent.partition(b" ")[0]
-                content = name + b" after " + made[name]
-                threading.Event().wait(chance.random() / 200)
-                if identity is None:
-                    if publish(tree, final, content):
-                        won.add(name)
-                # What was read may be of a later version: then the swap fails.
-                elif swap(tree, final, content, identity):
-                    won.add(name)
-        except BaseException as error:
-            errors.append(error)
+    def pause() -> None:
+        time.sleep(chance.random() / 200)
 
-    threads = [threading.Thread(target=work, args=(writer,)) for writer in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
-    chain = [final.read_bytes().partition(b" ")[0]]
-    while chain[-1]:
-        chain.append(made[chain[-1]])
+    won, chain = race(tree, final, writers=4, turns=6, pause=pause)
     assert set(chain[:-1]) == won
     assert len(chain[:-1]) == len(won) >= 6
 

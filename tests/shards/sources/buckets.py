@@ -17,7 +17,7 @@ from shards.sources.source import ListingOptions, Source
 from shards.stored import Stored
 from tests.simulators.small_store import SmallStore
 
-__all__ = ["fill", "keys_in", "listed", "opened", "options", "read", "shard_of"]
+__all__ = ["content_of", "fill", "keys_in", "listed", "opened", "options", "read", "shard_of"]
 
 
 def fill(store: SmallStore, directory: Path) -> None:
@@ -59,15 +59,16 @@ def read(source: Source, batch: InputBatch | None = None, **limits: int) -> dict
     items = list(stored_items(shard_of(source, batch), **limits))
     for key, item in zip(batch.keys, items, strict=True):
         arrived = item.taken() if hasattr(item, "taken") else item
-        found[key] = content(arrived) if isinstance(arrived, Stored) else arrived.kind.value
+        found[key] = content_of(arrived) if isinstance(arrived, Stored) else arrived.kind.value
     return found
 
 
-def content(item: Stored) -> object:
+def content_of(item: Stored, missing: object = "not_found") -> object:
+    """The bytes that a decoder would get; `missing` for no file."""
     if item.content is not None:
         return item.content
     if not os.path.exists(item.path):
-        return "not_found"
+        return missing
     with open(item.path, "rb") as file:
         size = 1 << 20 if item.size is None else item.size
         return os.pread(file.fileno(), size, item.offset)

@@ -18,9 +18,9 @@ from shards.names import file_names_of
 from shards.plan import ShardRef
 from shards.sources.parse import open_sources
 from shards.sources.reading import stored_items
-from shards.sources.source import ListingOptions
 from shards.stored import Stored
 from tests.shards.sources.archives import tar
+from tests.shards.sources.buckets import content_of, options, shard_of
 
 
 @pytest.fixture
@@ -39,10 +39,6 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def options(**changes: object) -> ListingOptions:
-    return ListingOptions(**{"extensions": (".jpg", ".png"), **changes})
-
-
 def contents(given: list[str] | str, format: str = "auto", **changes: object) -> dict[str, object]:
     """File name to bytes of every image, as a shard would read them; order is checked."""
     found: dict[str, object] = {}
@@ -50,22 +46,11 @@ def contents(given: list[str] | str, format: str = "auto", **changes: object) ->
     for source in opened:
         for batch in source.batches():
             assert batch.keys == sorted(set(batch.keys))
-            ref = ShardRef(1, 0, len(batch), "")
-            arrays = batch.sizes, batch.mtimes_ns, batch.offsets
-            inputs = ShardInputs(ref, source.root, batch.keys, *arrays)
             names = file_names_of(batch.keys, source.root)
-            for name, item in zip(names, stored_items(inputs), strict=True):
-                found[name] = read(item) if isinstance(item, Stored) else item.kind.value
+            for name, item in zip(names, stored_items(shard_of(source, batch)), strict=True):
+                stored = isinstance(item, Stored)
+                found[name] = content_of(item, b"missing") if stored else item.kind.value
     return found
-
-
-def read(item: Stored) -> bytes:
-    if item.content is not None:
-        return item.content
-    if not os.path.exists(item.path):
-        return b"missing"
-    with open(item.path, "rb") as file:
-        return os.pread(file.fileno(), 1000 if item.size is None else item.size, item.offset)
 
 
 PHOTOS = {"a.jpg": b"photos/a.jpg", "b.png": b"photos/b.png", "sub/c.jpg": b"photos/sub/c.jpg"}
